@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all of their own set-up in a virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+# The tests compare with PyTorch on the CPU. A plain Linux wheel brings CUDA along (several GB); point
+# PIP_EXTRA_INDEX_URL at PyTorch's own CPU index to avoid that.
+TORCH ?= torch==2.13.0
+JOBS ?= 2
+RUN = $(VENV)/bin/python
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test test-full lint smoke-newest clean
+
+demo: $(VENV)/.installed
+	$(RUN) -m rlaifv_jax.shapes.demo
+
+test: lint
+	$(RUN) -m pytest -n $(JOBS) -m "not slow" --durations=10
+
+test-full: lint
+	$(RUN) -m pytest -n $(JOBS) --durations=20
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+# The newest JAX that pip finds, under another Python: make smoke-newest PYTHON=python3.12 VENV=.venv312
+smoke-newest: $(VENV)/.installed
+	$(RUN) -m rlaifv_jax.shapes.smoke
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(RUN) -m pip install --quiet $(TORCH)
+	$(RUN) -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

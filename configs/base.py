@@ -1,0 +1,81 @@
+"""Every key a run can have, with its default. Experiments import this and change what they need.
+
+    from configs import base
+    def get_config():
+        config = base.get_config()
+        config.train.steps = 100
+        return config
+
+A key that is not here cannot be set: a misspelt override stops the command before it starts.
+Where a default equals the published recipe of RLAIF-V (script/train/llava15_train.sh), nothing is said.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.output_dir = "out/run"  # checkpoints, metrics and caches of the run; a local path or gs://…
+
+    # What to start from: a Hugging Face directory, a hub id, or a directory that this project wrote.
+    # vision_path supplies the image tower where a LLaVA checkpoint ships without one.
+    config.model = ConfigDict({"path": "", "vision_path": "openai/clip-vit-large-patch14-336"})
+
+    config.data = ConfigDict()
+    config.data.path = ""  # parquet file, directory, glob, JSONL, or hub id
+    config.data.eval_path = ""  # held-out pairs in the same forms
+    config.data.eval_fraction = 0.0  # or this share of data.path, chosen by the seed
+    config.data.bad_rows = "skip"  # 'skip' reports and counts them, 'fatal' stops before training
+    config.data.template = "llava_v1"
+    config.data.max_length = 2048  # tokens of prompt + image + one answer; the tail is cut, as in the original
+    config.data.image_aspect_ratio = "crop"  # 'crop' as the original trains, 'pad' as it infers
+    config.data.workers = 8  # processes that decode images; 0 reads in the training process
+
+    config.train = ConfigDict()
+    config.train.objective = "dpo"  # or 'sft'
+    config.train.steps = 0  # optimizer steps; 0: as many as train.epochs take
+    config.train.epochs = 4.0
+    config.train.batch_pairs = 8  # pairs in an optimizer step, over all devices and micro-steps
+    config.train.accumulate = 1  # micro-steps in an optimizer step
+    config.train.row_length = 0  # tokens in a row; 0: the longest row of the data, rounded up to 128
+    config.train.vision = False  # also train the image tower (the original's receives no gradient)
+    config.train.remat = "full"  # what to keep for the backward pass: 'full' recomputation, 'dots', 'none'
+    config.train.log_every = 1  # steps between lines of metrics.jsonl
+    config.train.eval_every = 0  # steps between evaluations; 0: at checkpoints
+
+    config.optim = ConfigDict()
+    config.optim.lr = 5e-7
+    config.optim.weight_decay = 0.01
+    config.optim.warmup_ratio = 0.05
+    config.optim.beta1 = 0.9
+    config.optim.beta2 = 0.999
+    config.optim.eps = 1e-8
+    config.optim.grad_clip = 0.0  # bound on the global norm; 0: none, as the original effectively has
+    config.optim.first_moment = "float32"  # 'bfloat16' saves 2 bytes a parameter
+
+    config.dpo = ConfigDict()
+    config.dpo.beta = 0.1
+    config.dpo.average = False  # mean instead of sum over the tokens of an answer
+    config.dpo.sft_weight = 0.0  # adds -sft_weight · log π(chosen)
+
+    # Log-probs of the reference model, computed once before training.
+    config.reference = ConfigDict()
+    config.reference.path = ""  # where they are kept; empty: OUTPUT_DIR/reference
+    config.reference.trust = False  # use what is there without checking that it belongs to this model and data
+    config.reference.shard_rows = 1000  # rows in a parquet file, and the most that a kill can lose
+    config.reference.bfloat16 = False  # round the sums as the original does by accident
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 0.25  # epochs (below 1) or steps (1 and more) between checkpoints
+    config.checkpoint.keep = 2  # newest checkpoints kept in full; of the others only bfloat16 weights
+    config.resume = ConfigDict({"allow_changed": False})  # go on although the config differs from the run's
+
+    # Devices: data × fsdp × tensor; -1 takes the rest.
+    config.mesh = ConfigDict({"data": 1, "fsdp": -1, "tensor": 1})
+    config.precision = ConfigDict({"compute": "bfloat16", "params": "float32"})
+    config.attention = ConfigDict({"backend": "dense"})
+
+    # Optional Weights & Biases: the project's name; empty: off.
+    config.wandb = ConfigDict({"project": "", "name": ""})
+    return config

@@ -1,0 +1,176 @@
+"""From an example to the tokens of a shared prefix and its branches.
+
+Every conversation is tokenised as a whole, as the original does, and only then cut where its first labelled token
+stands: tokenising the pieces apart would give other ids around the cut.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rlaifv_jax.data.batch import IMAGE_TOKEN
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.schema import Example
+from rlaifv_jax.data.templates import IMAGE_TAG, Template, render
+from rlaifv_jax.data.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One branch: int32[n] tokens (the end token included) and bool[n], true where a token is to be predicted."""
+
+    tokens: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example as tokens. `prefix` int32[p] holds `IMAGE_TOKEN` once where the image's `image_tokens` go."""
+
+    prefix: np.ndarray
+    answers: tuple[Answer, ...]
+    truncated: tuple[bool, ...]  # per answer: whether its tail was cut at the maximum length
+    image_tokens: int  # 0 without an image
+
+    @property
+    def prefix_length(self) -> int:
+        """Positions of the prefix once the image is spread over its patches."""
+        return len(self.prefix) + max(self.image_tokens - 1, 0)
+
+    @property
+    def row_length(self) -> int:
+        """Positions in a row: the prefix once, then every branch."""
+        return self.prefix_length + sum(len(answer.tokens) for answer in self.answers)
+
+    @property
+    def target_count(self) -> int:
+        """Tokens to predict, over all branches."""
+        return sum(int(answer.labels.sum()) for answer in self.answers)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Tokenises examples for one model. Picklable; equals `preprocess_v1` and `tokenizer_image_token`
+    (muffin/train/train_utils.py of RLAIF-V) followed by the cut to `max_length` of llava/model/llava_arch.py.
+
+    Differences, all on rows the original trains on by accident: `dpo` labels only the last answer of a longer
+    conversation, and a row whose labels cannot be found raises `BadRow` instead of being masked as a whole.
+    """
+
+    tokenizer: Tokenizer
+    template: Template
+    image_tokens: int
+    max_length: int
+    objective: Literal["dpo", "sft"]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the tokens."""
+        parts = (
+            self.tokenizer.fingerprint,
+            self.template,
+            self.image_tokens,
+            self.max_length,
+            self.objective,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def encode(self, example: Example) -> Encoded:
+        """Return the tokens of `example`; raises `BadRow` for a row that must not be trained on."""
+        has_image = example.image is not None
+        self._check_texts(example, has_image)
+        image_tokens = self.image_tokens if has_image else 0
+        prefixes, answers, truncated = [], [], []
+        for text in example.answers:
+            ids, labels = self._label(render(self.template, example.turns, text, image=has_image))
+            start = int(labels.argmax())
+            prefix, tokens, labels = ids[:start], ids[start:], labels[start:]
+            room = max(self.max_length - (len(prefix) + max(image_tokens - 1, 0)), 0)
+            if not labels[:room].any():
+                raise BadRow(
+                    "answer_truncated_away",
+                    f"the prompt takes {self.max_length - room} of at most {self.max_length} positions",
+                )
+            prefixes.append(prefix)
+            answers.append(Answer(tokens[:room], labels[:room]))
+            truncated.append(len(tokens) > room)
+        if any(not np.array_equal(prefixes[0], other) for other in prefixes[1:]):
+            raise BadRow("prefix_mismatch", "the answers tokenise into different prompts")
+        return Encoded(prefixes[0], tuple(answers), tuple(truncated), image_tokens)
+
+    def _check_texts(self, example: Example, has_image: bool) -> None:
+        if not has_image and not example.turns[0].text.strip():
+            raise BadRow("empty_question", "there is neither an image nor a question")
+        texts = [(f"turn {n} ({turn.role})", turn.text, turn.role) for n, turn in enumerate(example.turns)]
+        texts += [(f"answer {n}", text, "assistant") for n, text in enumerate(example.answers)]
+        header = self.template.answer_header
+        for where, text, role in texts:
+            if role == "assistant" and not text.strip():
+                raise BadRow("empty_answer", f"{where} has no text")
+            if IMAGE_TAG in text:
+                raise BadRow(
+                    "image_tag_in_text", f"{where} contains {IMAGE_TAG!r}; the image is placed for you"
+                )
+            # The original finds rounds and answers by splitting the text at these strings.
+            for token in (*self.tokenizer.special_tokens, self.template.end):
+                if token in text:
+                    raise BadRow("special_token_in_text", f"{where} contains {token!r}")
+            # Followed by its own header, a question ending in " ASSISTANT:" would move the cut.
+            if header in (text + header[:-1] if role == "user" else text):
+                raise BadRow("separator_in_text", f"{where} contains {header!r}")
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of a text that may hold image tags: chunks between tags are tokenised apart, BOS is kept once."""
+        bos = self.tokenizer.bos_id
+        ids: list[int] = []
+        for number, chunk in enumerate(text.split(IMAGE_TAG)):
+            chunk_ids = self.tokenizer.encode(chunk)
+            if number:
+                ids.append(IMAGE_TOKEN)
+                if bos is not None and chunk_ids[:1] == [bos]:
+                    chunk_ids = chunk_ids[1:]
+            ids += chunk_ids
+        return ids
+
+    def _label(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int32[n] of a whole conversation and bool[n], true for the answers' tokens and end tokens."""
+        ids = self.tokenize(text)
+        spans = self._answer_spans(text, ids)
+        labels = np.zeros(len(ids), bool)
+        for start, stop in spans if self.objective == "sft" else spans[-1:]:
+            labels[start:stop] = True
+        if not labels.any():
+            raise BadRow("label_mismatch", "no token is left to predict")
+        return np.asarray(ids, np.int32), labels
+
+    def _answer_spans(self, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Where the answers' tokens stand, by the original's count.
+
+        Position 1 follows BOS. A round ("USER: … ASSISTANT: …") tokenised alone has a BOS of its own, which makes
+        up for the end token that the split took away. Its instruction ends two tokens before its own length: one
+        for that BOS, one for the blank after "ASSISTANT:", which in the full text is part of the answer's first word.
+        """
+        header = self.template.answer_header
+        # After an end token a tokenizer that is not legacy adds no dummy blank, which a round alone does get.
+        surplus = 0 if self.tokenizer.legacy else 1
+        spans, position = [], 1
+        for number, round_text in enumerate(filter(None, text.split(self.template.end))):
+            question, _, answer = round_text.partition(header)
+            if not answer:
+                raise BadRow("label_mismatch", f"round {number} has no answer")
+            extra = surplus if number else 0
+            length = len(self.tokenize(round_text)) - extra
+            instruction = len(self.tokenize(question + header)) - 2 - extra
+            spans.append((position + instruction, position + length))
+            position += length
+        counted = sum(
+            token != self.tokenizer.pad_id for token in ids
+        )  # the original takes every unk for padding
+        if position != counted:
+            raise BadRow(
+                "label_mismatch", f"{position} tokens by rounds, {counted} in the whole conversation"
+            )
+        return spans

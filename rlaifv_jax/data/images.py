@@ -1,0 +1,95 @@
+"""From encoded bytes to the pixels a CLIP tower expects.
+
+Two roads lead to the square: the centre crop (training and log-probs of RLAIF-V) and the padded square
+(`process_images` in llava/mm_utils.py of RLAIF-V: generation and evaluation). Both equal the PIL backend of
+transformers' CLIP image processor.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from rlaifv_jax.data.faults import BadRow
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_PIXELS = 178_956_970  # where Pillow itself refuses; checked from the header, before any pixel is decoded
+
+# Pillow also opens EPS, which runs Ghostscript, and other formats that no photograph has: a short list is safer.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+
+
+def decode(data: bytes) -> Image.Image:
+    """Return the RGB image in `data`, every pixel decoded. Raises `BadRow` if that is not possible.
+
+    As in the original, EXIF orientation is not applied and an alpha channel is dropped.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise BadRow("image_too_large", f"{image.width}x{image.height} pixels")
+        return image.convert("RGB")  # loads the whole file; a truncated one raises OSError here
+    except BadRow:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadRow("image_too_large", str(error)) from None
+    except Exception as error:  # codecs raise anything from SyntaxError to struct.error on broken files
+        raise BadRow("image_undecodable", f"{type(error).__name__}: {error} ({len(data)} bytes)") from None
+
+
+def center_crop(image: Image.Image, size: int) -> np.ndarray:
+    """Resize the shorter edge to `size` (bicubic, on uint8), then crop the centre: uint8[size, size, 3].
+
+    Raises `BadRow` when an extremely thin image would become huge.
+    """
+    target = resized_shape(image.size, size)
+    if target != image.size:
+        image = image.resize(target, Image.Resampling.BICUBIC)
+    return crop_center(np.asarray(image, np.uint8), size)
+
+
+def resized_shape(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Width and height once the shorter edge is `size`; the longer one is rounded down. Raises `BadRow`."""
+    width, height = shape
+    longer = int(size * max(shape) / min(shape))
+    if longer * size > MAX_PIXELS:
+        raise BadRow("image_too_large", f"{width}x{height} pixels become {longer}x{size} before the crop")
+    return (size, longer) if width <= height else (longer, size)
+
+
+def crop_center(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Cut the centre `[size, size, C]` out of `[h, w, C]`; where the image is too small, zeros surround it."""
+    height, width = pixels.shape[:2]
+    top, left = (height - size) // 2, (width - size) // 2
+    cut = pixels[max(top, 0) : top + size, max(left, 0) : left + size]
+    if cut.shape[:2] == (size, size):
+        return np.ascontiguousarray(cut)
+    out = np.zeros((size, size, *pixels.shape[2:]), pixels.dtype)
+    y, x = (
+        max(-top, 0),
+        max(-left, 0),
+    )  # floor division makes the upper and left border the wider one, as in HF
+    out[y : y + cut.shape[0], x : x + cut.shape[1]] = cut
+    return out
+
+
+def pad_to_square(image: Image.Image, mean: tuple[float, float, float] = CLIP_MEAN) -> Image.Image:
+    """Centre an RGB image on a square of its longer side, filled with int(255·mean): (122, 116, 104) for CLIP."""
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), tuple(int(255 * m) for m in mean))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def normalize(
+    pixels: np.ndarray,
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+) -> np.ndarray:
+    """(x/255 − mean)/std over the last axis: uint8[..., 3] → float32[..., 3]."""
+    scaled = pixels.astype(np.float32) * np.float32(1 / 255)
+    return (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)

@@ -1,0 +1,258 @@
+"""One pass over all rows before a run: what is usable, how long it is, and a fingerprint of the content.
+
+A run that would meet a broken row after three hours learns of it in the first minutes. The result is small (about
+100 bytes a row) and kept on disk, so that the next start does not read the images again.
+"""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from rlaifv_jax.data import images
+from rlaifv_jax.data.encode import Encoder
+from rlaifv_jax.data.faults import BadRow, BadRowRecord
+from rlaifv_jax.data.schema import Example, Source
+from rlaifv_jax.errors import UserError
+
+VERSION = 1  # raise when the meaning of a scan changes: old files are then ignored
+CHUNK = 32  # rows a worker takes at a time
+ARRAYS = ("rows", "ids", "prefix_lengths", "answer_lengths", "target_counts", "truncated", "hashes")
+
+
+@dataclass(frozen=True)
+class Index:
+    """The usable rows of a source. N rows, A answers each (2 for dpo, 1 for sft)."""
+
+    path: str
+    total: int  # rows in the source, bad ones included
+    rows: np.ndarray  # int64[N]      number in the source, ascending
+    ids: np.ndarray  # str[N]
+    prefix_lengths: np.ndarray  # int64[N]      positions of the prefix, image expanded
+    answer_lengths: np.ndarray  # int64[N, A]   tokens of each branch
+    target_counts: np.ndarray  # int64[N, A]   tokens to predict in each branch
+    truncated: np.ndarray  # bool[N, A]    whether the maximum length cut the branch
+    hashes: np.ndarray  # uint8[N, 32]  SHA-256 of image bytes, turns and answers
+    bad: tuple[BadRowRecord, ...]
+    data_fingerprint: str  # SHA-256 over the hashes of all rows the scan found usable
+    row_length: int = 0  # set by `admit`
+    targets: int = 0  # set by `admit`
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Positions each example takes in a row: int64[N]."""
+        return self.prefix_lengths + self.answer_lengths.sum(1)
+
+    def take(self, positions: np.ndarray) -> "Index":
+        """The same index with only the examples at `positions` (int or bool), in the order given."""
+        return replace(self, **{name: getattr(self, name)[positions] for name in ARRAYS})
+
+
+def scan(
+    source: Source,
+    encoder: Encoder,
+    *,
+    image_size: int,
+    workers: int = 0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Index:
+    """Read, decode and encode every row once, in `workers` processes (0: in this one).
+
+    Bad rows are collected in the index; cells of a wrong type raise `UserError`. With `cache_dir` (local or
+    `gs://`) the result is stored there under a key of files, encoder settings, image size and `VERSION`. Images
+    that lie beside the data are read in the scan, yet changing one does not change the key.
+    """
+    key = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size)
+    file = None
+    if cache_dir is not None:
+        file = _path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
+        if (found := _load(file)) is not None:
+            return replace(found, path=source.path)
+    records = _run(source, encoder, image_size, workers, progress)
+    index = _collect(source, records)
+    if file is not None:
+        _save(file, index)
+    return index
+
+
+def admit(
+    index: Index,
+    *,
+    row_length: int = 0,
+    bad_rows: Literal["skip", "fatal"] = "skip",
+    round_length: int = 128,
+    round_targets: int = 64,
+) -> Index:
+    """Decide which rows are trained on, and the fixed sizes of a row.
+
+    `row_length` 0 means the longest example, rounded up; longer examples are bad rows otherwise. Raises `UserError`
+    when `bad_rows` is "fatal" and there is one, or when nothing is left.
+    """
+    if bad_rows not in ("skip", "fatal"):
+        raise UserError(f"data.bad_rows is {bad_rows!r}; choose 'skip' or 'fatal'")
+    bad = list(index.bad)
+    if row_length:
+        for place in np.flatnonzero(index.lengths > row_length):
+            detail = f"{index.lengths[place]} positions do not fit train.row_length={row_length}"
+            bad.append(BadRowRecord(int(index.rows[place]), str(index.ids[place]), "longer_than_row", detail))
+        index = index.take(index.lengths <= row_length)
+    bad.sort(key=lambda record: record.row)
+    if bad and bad_rows == "fatal":
+        first = bad[0]
+        raise UserError(
+            f"data: {index.path}, row {first.row} (id {first.id}): {first.reason}: {first.detail}; "
+            f"{len(bad)} bad rows in all; data.bad_rows='skip' leaves them out"
+        )
+    if not len(index):
+        counts = ", ".join(f"{n} {reason}" for reason, n in Counter(r.reason for r in bad).most_common())
+        raise UserError(f"data: {index.path}: none of its {index.total} rows can be used ({counts})")
+    return replace(
+        index,
+        bad=tuple(bad),
+        row_length=row_length or _round_up(int(index.lengths.max()), round_length),
+        targets=_round_up(int(index.target_counts.sum(1).max()), round_targets),
+    )
+
+
+def content_hash(example: Example) -> bytes:
+    """SHA-256 of all that an example feeds to the model, every part led by its length."""
+    digest = hashlib.sha256()
+    texts = [part for turn in example.turns for part in turn]
+    for part in (example.image, *(text.encode() for text in (*texts, *example.answers))):
+        digest.update(b"-" if part is None else len(part).to_bytes(8, "little") + part)
+    return digest.digest()
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+# A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, truncated, hash).
+Record = BadRowRecord | tuple[Any, ...]
+
+
+def _check_row(source: Source, encoder: Encoder, image_size: int, row: int) -> Record:
+    try:
+        example = source.example(row)
+        if example.image is not None:
+            images.resized_shape(images.decode(example.image).size, image_size)
+        encoded = encoder.encode(example)
+    except BadRow as fault:
+        return BadRowRecord(row, source.id(row), fault.reason, fault.detail)
+    lengths = [len(answer.tokens) for answer in encoded.answers]
+    counts = [int(answer.labels.sum()) for answer in encoded.answers]
+    return row, example.id, encoded.prefix_length, lengths, counts, encoded.truncated, content_hash(example)
+
+
+_JOB: tuple[Source, Encoder, int] | None = None  # what a worker process was started for
+
+
+def _start_worker(source: Source, encoder: Encoder, image_size: int) -> None:
+    global _JOB
+    _JOB = (source, encoder, image_size)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # a killed parent leaves no orphans behind
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _check_chunk(rows: range) -> list[Record]:
+    assert _JOB is not None
+    return [_check_row(*_JOB, row) for row in rows]
+
+
+def _run(source: Source, encoder: Encoder, image_size: int, workers: int, progress: bool) -> list[Record]:
+    total = len(source)
+    with tqdm(total=total, unit="row", desc="checking data", disable=not progress) as bar:
+
+        def gather(chunks: Iterable[list[Record]]) -> list[Record]:
+            records: list[Record] = []
+            for chunk in chunks:
+                records += chunk
+                bar.update(len(chunk))
+            return records
+
+        if workers <= 0:
+            return gather([_check_row(source, encoder, image_size, row)] for row in range(total))
+        chunks = [range(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
+        with ProcessPoolExecutor(
+            min(workers, len(chunks)),
+            mp_context=multiprocessing.get_context("spawn"),  # fork and a JAX runtime do not mix
+            initializer=_start_worker,
+            initargs=(source, encoder, image_size),
+        ) as pool:
+            return gather(pool.map(_check_chunk, chunks))
+
+
+def _collect(source: Source, records: list[Record]) -> Index:
+    good = [record for record in records if not isinstance(record, BadRowRecord)]
+    rows, ids, prefixes, lengths, counts, truncated, hashes = zip(*good, strict=True) if good else ((),) * 7
+    answers = 2 if source.objective == "dpo" else 1
+    return Index(
+        path=source.path,
+        total=len(source),
+        rows=np.asarray(rows, np.int64),
+        ids=np.asarray(ids, np.str_),
+        prefix_lengths=np.asarray(prefixes, np.int64),
+        answer_lengths=np.asarray(lengths, np.int64).reshape(-1, answers),
+        target_counts=np.asarray(counts, np.int64).reshape(-1, answers),
+        truncated=np.asarray(truncated, bool).reshape(-1, answers),
+        hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+        bad=tuple(record for record in records if isinstance(record, BadRowRecord)),
+        data_fingerprint=hashlib.sha256(b"".join(hashes)).hexdigest(),
+    )
+
+
+def _path(folder: str | os.PathLike[str]) -> Any:
+    if "://" not in os.fspath(folder):
+        return Path(folder)
+    from etils import epath
+
+    return epath.Path(folder)
+
+
+def _save(file: Any, index: Index) -> None:
+    facts = {
+        "path": index.path,
+        "total": index.total,
+        "data_fingerprint": index.data_fingerprint,
+        "bad": [asdict(record) for record in index.bad],
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
+        **{name: getattr(index, name) for name in ARRAYS},
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # processes that share a folder do not collide
+    part.write_bytes(buffer.getvalue())
+    part.replace(file)
+
+
+def _load(file: Any) -> Index | None:
+    """The stored index, or None if there is none that can be read (it is then made again)."""
+    try:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
+            facts = json.loads(stored["facts"].tobytes())
+            bad = tuple(BadRowRecord(**record) for record in facts.pop("bad"))
+            return Index(**facts, bad=bad, **{name: stored[name] for name in ARRAYS})
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        tqdm.write(f"data: {file} cannot be read ({error}); checking the data again")
+        return None

@@ -1,0 +1,182 @@
+"""Batches in an order that depends on nothing but (seed, epoch, step), made by grain worker processes.
+
+Resuming needs one integer, the step: every step's batch can be built from its number alone. That also makes the
+batches independent of the number of hosts and of workers.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rlaifv_jax.data import images
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.encode import Encoder
+from rlaifv_jax.data.index import Index
+from rlaifv_jax.data.order import stream_positions
+from rlaifv_jax.data.rows import Item, RowShape, build_rows
+from rlaifv_jax.data.schema import Source
+from rlaifv_jax.errors import UserError
+
+
+class References(Protocol):
+    """Log-probs of the answers under the reference model. Picklable."""
+
+    def per_target(self, row: int) -> Sequence[np.ndarray]:
+        """For a row of the source: float32[targets] for each answer."""
+
+
+class StepBuilder:
+    """From a step's number to its batch, leaves `[A, B_local, …]`. A function that workers can be sent."""
+
+    def __init__(
+        self,
+        source: Source,
+        encoder: Encoder,
+        index: Index,
+        shape: RowShape,
+        *,
+        seed: int,
+        shuffle: bool,
+        wrap: bool,
+        accumulate: int,
+        batch_rows: int,
+        local_rows: np.ndarray,
+        references: References | None,
+    ):
+        self._source, self._encoder, self._shape = source, encoder, shape
+        self._rows = index.rows  # the rest of the index stays at home
+        self._seed, self._shuffle, self._wrap = seed, shuffle, wrap
+        self._accumulate, self._batch_rows, self._local_rows = accumulate, batch_rows, local_rows
+        self._references = references
+
+    def row_plan(self, step: int) -> list[list[int]]:
+        """Which examples (positions in the index) stand in each of the A·B global rows of a step.
+
+        One example a row. A packing plan can take this method's place: everything after it takes lists of any length.
+        """
+        count, per_step = len(self._rows), self._accumulate * self._batch_rows
+        start, stop = step * per_step, (step + 1) * per_step
+        if self._wrap:
+            return [[int(p)] for p in stream_positions(count, self._seed, start, stop, shuffle=self._shuffle)]
+        last = max(min(stop, count), start)
+        places = stream_positions(count, self._seed, start, last, shuffle=self._shuffle)
+        return [[int(p)] for p in places] + [[]] * (stop - last)
+
+    def __call__(self, step: int) -> tuple[int, Batch]:
+        plan = self.row_plan(step)
+        wanted = [plan[a * self._batch_rows + b] for a in range(self._accumulate) for b in self._local_rows]
+        flat = build_rows([[self._item(position) for position in row] for row in wanted], self._shape)
+        lead = (self._accumulate, len(self._local_rows))
+        return step, Batch(*(leaf.reshape(lead + leaf.shape[1:]) for leaf in flat))
+
+    def _item(self, position: int) -> Item:
+        row = int(self._rows[position])
+        try:
+            example = self._source.example(row)
+            picture = None
+            if example.image is not None:
+                picture = images.center_crop(images.decode(example.image), self._shape.image_size)
+            reference = None if self._references is None else self._references.per_target(row)
+            return Item(self._encoder.encode(example), picture, reference)
+        except Exception as error:
+            # The scan let this row pass, so the files have changed since, or it is our mistake: either way, say where.
+            raise RuntimeError(
+                f"data: {self._source.path}, row {row} (id {self._source.id(row)}): {type(error).__name__}: {error}"
+            ) from error
+
+
+class Loader:
+    """Iterates over `(step, Batch)` with leaves `[A, B_local, …]` for steps `start_step` … `steps` - 1.
+
+    `pairs_per_step` pairs make a step, in `accumulate` micro-steps of B rows. `local_rows` names the rows of the
+    global B that this process holds. `steps=None` means one pass, its last batch filled up with empty rows
+    (evaluation). `row_length` and `targets` 0 take the index's own. Iterating again starts at `start_step` again.
+
+    With `workers` > 0 the script needs `if __name__ == "__main__":`, because worker processes import it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        encoder: Encoder,
+        index: Index,
+        *,
+        seed: int,
+        pairs_per_step: int,
+        image_size: int,
+        accumulate: int = 1,
+        local_rows: np.ndarray | Sequence[int] | None = None,
+        row_length: int = 0,
+        targets: int = 0,
+        shuffle: bool = True,
+        start_step: int = 0,
+        steps: int | None = None,
+        workers: int = 0,
+        references: References | None = None,
+    ):
+        if not len(index):
+            raise UserError(f"data: {index.path} has no usable row")
+        if accumulate < 1 or pairs_per_step < 1 or pairs_per_step % accumulate:
+            legal = ", ".join(str(n) for n in range(1, pairs_per_step + 1) if pairs_per_step % n == 0)
+            raise UserError(
+                f"train.accumulate={accumulate} must divide train.batch_pairs={pairs_per_step}; legal: {legal}"
+            )
+        batch_rows = pairs_per_step // accumulate
+        local = np.arange(batch_rows) if local_rows is None else np.asarray(local_rows, np.int64)
+        if len(local) and not (local.min() >= 0 and local.max() < batch_rows):
+            raise ValueError(
+                f"local_rows {local.tolist()} are not all within the {batch_rows} rows of a batch"
+            )
+        row_length, targets = row_length or index.row_length, targets or index.targets
+        if not row_length or not targets:
+            raise ValueError(
+                "row_length and targets are not known: pass them, or an index that went through `admit`"
+            )
+        self.shape = RowShape(row_length, targets, image_size, encoder.image_tokens)
+        self.start_step = start_step
+        self.steps = -(-len(index) // pairs_per_step) if steps is None else steps
+        self.steps_per_epoch = len(index) / pairs_per_step
+        self._workers = workers
+        self.build = StepBuilder(
+            source,
+            encoder,
+            index,
+            self.shape,
+            seed=seed,
+            shuffle=shuffle,
+            wrap=steps is not None,
+            accumulate=accumulate,
+            batch_rows=batch_rows,
+            local_rows=local,
+            references=references,
+        )
+
+    def __len__(self) -> int:
+        """Steps that are left to iterate over."""
+        return max(self.steps - self.start_step, 0)
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        if not len(self):
+            return
+        import grain  # imports JAX: kept out of processes that only scan
+
+        steps = grain.MapDataset.range(self.start_step, self.steps).map(self.build)
+        # An element is a whole step, so buffers are kept short.
+        dataset = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+        if self._workers > 0:
+            _accept_unparsed_flags()
+            options = grain.MultiprocessingOptions(
+                num_workers=min(self._workers, len(self)), per_worker_buffer_size=1
+            )
+            dataset = dataset.mp_prefetch(options)
+        yield from iter(dataset)
+
+
+def _accept_unparsed_flags() -> None:
+    """grain reads absl flags when it starts workers, which fails in programs that never parsed any (pytest)."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(sys.argv[:1])

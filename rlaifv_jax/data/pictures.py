@@ -1,0 +1,87 @@
+"""Find the encoded image of a row: bytes in the table, base64 text, or a file beside it."""
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fsspec
+
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.messages import CellError
+
+# The original takes any longer string for base64 (`llava15_gen_data.py`); we also let the alphabet decide.
+LONGEST_PATH = 100
+
+
+def read_image(row: Mapping[str, Any], folder: str | None) -> bytes | None:
+    """Return the row's one image, still encoded, or None for a row of text only.
+
+    Looks at `images`, `image` and `image_path`, in this order. Relative paths start in `folder`. Raises `BadRow`
+    for several images or a file that is not there, `CellError` for a cell of another type.
+    """
+    column = next((name for name in ("images", "image") if row.get(name) is not None), "image_path")
+    cell = row.get(column)
+    cells = list(cell) if isinstance(cell, Sequence) and not isinstance(cell, str | bytes) else [cell]
+    cells = [cell for cell in cells if not _is_empty(cell)]
+    if len(cells) > 1:
+        raise BadRow("many_images", f"column {column!r} holds {len(cells)} images; one a row is supported")
+    spare = row.get("image_path")
+    if cells and (data := _read_cell(cells[0], column, folder)) is not None:
+        return data
+    if isinstance(spare, str) and spare and (data := _read_file(spare, folder)) is not None:
+        return data
+    if cells or spare:
+        raise BadRow("image_missing", f"no file {_path_of(cells[0] if cells else spare)!r} below {folder!r}")
+    return None
+
+
+def _is_empty(cell: Any) -> bool:
+    if isinstance(cell, Mapping):
+        return not cell.get("bytes") and not cell.get("path")
+    return cell is None or cell == ""
+
+
+def _path_of(cell: Any) -> str:
+    return str(cell.get("path") if isinstance(cell, Mapping) else cell)[:LONGEST_PATH]
+
+
+def _read_cell(cell: Any, column: str, folder: str | None) -> bytes | None:
+    if isinstance(cell, Mapping):
+        data, path = cell.get("bytes"), cell.get("path")
+        if isinstance(data, bytes) and data:
+            return data
+        if isinstance(path, str):
+            return _read_file(path, folder)
+    if isinstance(cell, bytes):
+        return cell
+    if isinstance(cell, str):
+        data = _from_base64(cell)
+        return _read_file(cell, folder) if data is None else data
+    raise CellError(column, "an image: {bytes, path}, bytes, a path or base64 text", cell)
+
+
+def _from_base64(text: str) -> bytes | None:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    elif len(text) <= LONGEST_PATH:
+        return None
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _read_file(path: str, folder: str | None) -> bytes | None:
+    if "://" in path and not path.startswith(("gs://", "file://", "s3://")):
+        raise BadRow("image_missing", f"{path!r} is an address; download the images first")
+    if "://" not in path and not os.path.isabs(path):
+        if folder is None:
+            return None
+        path = f"{folder.rstrip('/')}/{path}" if folder else path
+    try:
+        with fsspec.open(path, "rb") as stream:
+            return stream.read()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None

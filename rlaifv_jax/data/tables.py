@@ -1,0 +1,224 @@
+"""Rows on disk or on the hub behind one small interface: Parquet and Arrow, or JSON.
+
+Arrow tables are memory-mapped by Hugging Face `datasets`, JSON lines are found by byte offset: either way a row can
+be read in any order, and a copy for a worker process costs next to nothing.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import fsspec
+import numpy as np
+
+from rlaifv_jax.errors import UserError
+
+IMAGE_COLUMNS = ("image", "images")  # heavy: left out when only texts are wanted
+JSON_ENDINGS = (".jsonl", ".json")
+ENDINGS = (".parquet", *JSON_ENDINGS)
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Table(Protocol):
+    """Rows that can be read in any order. Picklable."""
+
+    name: str  # for messages
+    columns: tuple[str, ...]
+    identity: str  # changes when the files do
+
+    def __len__(self) -> int: ...
+
+    def row(self, number: int) -> dict[str, Any]:
+        """All columns of a row; images stay encoded."""
+
+    def texts(self, number: int) -> dict[str, Any]:
+        """A row, where possible without its images."""
+
+    def folder(self, number: int) -> str | None:
+        """Where the relative paths of a row start."""
+
+
+def open_table(path: str | os.PathLike[str] | Sequence[str], split: str = "train") -> Table:
+    """Open files (one, a list, a glob, a directory; local or `gs://`) or a dataset of the hub.
+
+    Raises `UserError` if nothing is found, or if what is found is of several kinds.
+    """
+    paths = [os.fspath(p) for p in ([path] if isinstance(path, str | os.PathLike) else path)]
+    name = ", ".join(paths)
+    if not paths:
+        raise UserError("data: no path was given")
+    if len(paths) == 1 and HUB_ID.fullmatch(paths[0]) and not os.path.exists(paths[0]):
+        return _open_hub(paths[0], split)
+    files = [file for p in paths for file in _expand(p)]
+    kinds = {os.path.splitext(file)[1] for file in files}
+    if kinds == {".parquet"}:
+        return ArrowTable.from_parquet(files, name)
+    if kinds and kinds <= set(JSON_ENDINGS):
+        return JsonTable(files, name)
+    raise UserError(f"data: {name} mixes files of several kinds ({', '.join(sorted(kinds))}); give one kind")
+
+
+class ArrowTable:
+    """A Hugging Face dataset, read as plain Arrow so that no image is ever decoded by it."""
+
+    def __init__(self, dataset: Any, name: str, identity: str, folder: str | None):
+        self.name = name
+        self.identity = identity
+        self.columns = tuple(dataset.column_names)
+        light = [column for column in self.columns if column not in IMAGE_COLUMNS]
+        self._all = dataset.with_format("arrow")
+        self._light = dataset.select_columns(light).with_format("arrow") if light else self._all
+        self._folder = folder
+
+    @classmethod
+    def from_parquet(cls, files: Sequence[str], name: str) -> "ArrowTable":
+        """Open Parquet files of one schema; `datasets` copies them once into its memory-mapped cache."""
+        import datasets
+
+        try:
+            dataset = datasets.load_dataset("parquet", data_files=list(files), split="train")
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise UserError(f"data: {name} cannot be read as Parquet: {_first_line(cause)}") from None
+        parents = {os.path.dirname(file) for file in files}
+        folder = parents.pop() if len(parents) == 1 else os.path.commonpath(list(files))
+        return cls(dataset, name, _identity(files), folder)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def row(self, number: int) -> dict[str, Any]:
+        """All columns of a row; images stay encoded."""
+        return self._all[int(number)].to_pylist()[0]
+
+    def texts(self, number: int) -> dict[str, Any]:
+        """The row without its image columns, which are not read."""
+        return self._light[int(number)].to_pylist()[0]
+
+    def folder(self, number: int) -> str | None:
+        """The data files' own folder; None on the hub."""
+        return self._folder
+
+
+class JsonTable:
+    """JSON lines, or files that hold one JSON array (some pipelines name those .jsonl too)."""
+
+    def __init__(self, files: Sequence[str], name: str):
+        self.name = name
+        self.identity = _identity(files)
+        self._files = tuple(files)
+        self._arrays: dict[int, list[Any]] = {}
+        self._array_files: set[int] = set()
+        places = [place for number in range(len(files)) for place in self._find_rows(number)]
+        self._places = np.asarray(places, np.int64).reshape(
+            -1, 2
+        )  # (file, byte offset or index in its array)
+        self.columns = tuple(self.row(0)) if len(self._places) else ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arrays": {}}  # read again where it is needed
+
+    def _find_rows(self, file: int) -> Iterable[tuple[int, int]]:
+        with _open(self._files[file]) as stream:
+            if stream.read(4096).lstrip()[:1] == b"[":
+                self._array_files.add(file)
+                return [(file, index) for index in range(len(self._array(file)))]
+            stream.seek(0)
+            places, offset = [], 0
+            for line in stream:
+                if line.strip():
+                    places.append((file, offset))
+                offset += len(line)
+            return places
+
+    def _array(self, file: int) -> list[Any]:
+        if file not in self._arrays:
+            with _open(self._files[file]) as stream:
+                self._arrays[file] = self._parse(stream.read(), file, "the array")
+        return self._arrays[file]
+
+    def _parse(self, text: bytes, file: int, what: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UserError(f"data: {self._files[file]}, {what}: not valid JSON ({error})") from None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def row(self, number: int) -> dict[str, Any]:
+        """All keys of a row."""
+        file, place = (int(x) for x in self._places[number])
+        if file in self._array_files:
+            record = self._array(file)[place]
+        else:
+            with _open(self._files[file]) as stream:
+                stream.seek(place)
+                record = self._parse(stream.readline(), file, f"row {number}")
+        if not isinstance(record, dict):
+            found = type(record).__name__
+            raise UserError(f"data: {self._files[file]}, row {number}: expected a JSON object, found {found}")
+        return record
+
+    def texts(self, number: int) -> dict[str, Any]:
+        """The same as `row`: a line is read as a whole."""
+        return self.row(number)
+
+    def folder(self, number: int) -> str | None:
+        """The folder of the file that holds the row."""
+        return os.path.dirname(self._files[int(self._places[number, 0])])
+
+
+def _open(file: str) -> Any:
+    return fsspec.open(file, "rb").open() if "://" in file else open(file, "rb")
+
+
+def _open_hub(name: str, split: str) -> ArrowTable:
+    import datasets
+
+    try:
+        dataset = datasets.load_dataset(name, split=split)
+    except Exception as error:
+        raise UserError(
+            f"data: no file or folder {name!r} here, and the hub says: {_first_line(error)}"
+        ) from None
+    return ArrowTable(dataset, name, dataset._fingerprint, None)
+
+
+def _expand(path: str) -> list[str]:
+    """The data files that a path stands for."""
+    files, root = fsspec.core.url_to_fs(path)
+    local = "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
+    if any(letter in path for letter in "*?["):
+        found = files.glob(root)
+    elif files.isdir(root):
+        found = files.find(root)
+        if any(
+            file.endswith(".parquet") for file in found
+        ):  # photos.jsonl beside photos.parquet: the same rows
+            found = [file for file in found if file.endswith(".parquet")]
+    else:
+        found = [root] if files.exists(root) else []
+    found = sorted(file for file in found if file.endswith(ENDINGS))
+    if not found:
+        raise UserError(f"data: {path} holds no {', '.join(ENDINGS)} file")
+    return found if local else [files.unstrip_protocol(file) for file in found]
+
+
+def _identity(files: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        system, path = fsspec.core.url_to_fs(file)
+        info = system.info(path)
+        stamp = next(
+            (info[key] for key in ("etag", "ETag", "md5Hash", "mtime", "updated") if info.get(key)), None
+        )
+        digest.update(repr((file, info.get("size"), stamp)).encode())
+    return digest.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

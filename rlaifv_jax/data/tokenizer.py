@@ -1,0 +1,232 @@
+"""Text to token ids and back, exactly as the models were trained.
+
+Vicuna, Mistral and their kin come with a SentencePiece model, and RLAIF-V used transformers' former slow LLaMA
+tokenizer on it. That class is gone from transformers 5: `AutoTokenizer` builds a fast tokenizer instead, which
+treats blanks otherwise (a chunk that begins with a blank always, and every chunk when it is guessed from a
+directory without `tokenizer.json`). A blank more or less moves the label mask, so we drive SentencePiece ourselves.
+Models without `tokenizer.model` (Llama-3, Yi) only ever had fast tokenizers; they get `AutoTokenizer`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlaifv_jax.errors import UserError
+
+SENTENCEPIECE_FILE = "tokenizer.model"
+FAST_FILE = "tokenizer.json"
+BLANK = "▁"
+
+
+class Tokenizer(Protocol):
+    """What the rest of the project asks of a tokenizer. Implementations pickle by path."""
+
+    bos_id: int | None
+    eos_id: int
+    pad_id: int
+    vocab_size: int  # ids run from 0 to vocab_size - 1, added tokens included
+    legacy: bool  # LLaMA's `legacy` flag: a dummy blank after every special token, not only at the start
+    special_tokens: tuple[str, ...]  # strings that never become ordinary tokens
+    fingerprint: str  # SHA-256 of what decides the ids
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, led by BOS where the model uses one."""
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of `ids`."""
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Open the tokenizer in the directory `path`. Raises `UserError` when it holds none."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"tokenizer: {folder} is not a directory")
+    if (folder / SENTENCEPIECE_FILE).exists():
+        return SentencePieceTokenizer(folder)
+    if (folder / FAST_FILE).exists():
+        return FastTokenizer(folder)
+    raise UserError(
+        f"tokenizer: {folder} holds neither {SENTENCEPIECE_FILE} (SentencePiece) nor {FAST_FILE} (fast tokenizer); "
+        "copy the tokenizer files of the model there"
+    )
+
+
+class SentencePieceTokenizer:
+    """The slow LLaMA tokenizer of transformers 4 on a SentencePiece model, `legacy` and not.
+
+    The text is first cut at special and added tokens. Legacy: SentencePiece puts its dummy blank before every piece
+    of text in between. Not legacy: only before the first, and none if a special token opens the text.
+    """
+
+    def __init__(self, folder: str | Path):
+        import sentencepiece
+
+        self._folder = Path(folder)
+        file = self._folder / SENTENCEPIECE_FILE
+        settings = _read_json(self._folder / "tokenizer_config.json")
+        self.legacy = settings.get("legacy") is not False  # absent means legacy, as in transformers 4
+        self._add_bos = bool(settings.get("add_bos_token", True))
+        blob = file.read_bytes()
+        self._model = sentencepiece.SentencePieceProcessor()
+        try:
+            self._model.LoadFromSerializedProto(blob if self.legacy else _without_dummy_blank(blob))
+        except Exception as error:
+            raise UserError(f"tokenizer: {file} is not a SentencePiece model ({error})") from None
+        names = _special_names(self._folder, settings)
+        self._added = self._added_ids(settings, names)
+        self.special_tokens = tuple(self._added)
+        self._strips = _strip_flags(settings, _read_json(self._folder / "special_tokens_map.json"))
+        self._texts = {number: text for text, number in self._added.items()}
+        longest_first = sorted(self._added, key=len, reverse=True)
+        self._cut = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        self.bos_id = self._added[names["bos_token"]] if self._add_bos else None
+        self.eos_id = self._added[names["eos_token"]]
+        self.pad_id = self._added[names["unk_token"]]  # the original sets pad := unk, whatever the files say
+        self._unk = names["unk_token"]
+        self._unk_length = len(self._model.encode(self._unk))
+        self.vocab_size = max(self._model.get_piece_size(), 1 + max(self._added.values()))
+        decisive = [self.legacy, self._add_bos, sorted(self._added.items()), sorted(self._strips.items())]
+        self.fingerprint = hashlib.sha256(blob + json.dumps(decisive).encode()).hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self._folder),)
+
+    def _added_ids(self, settings: dict[str, Any], names: dict[str, str]) -> dict[str, int]:
+        """Every string that is kept whole, with its id: the special ones, then those the files add."""
+        added = {}
+        size = self._model.get_piece_size()
+        for name in ("unk_token", "bos_token", "eos_token"):
+            number = self._model.piece_to_id(names[name])
+            if self._model.id_to_piece(number) == names[name]:
+                added[names[name]] = number
+        for number, token in settings.get("added_tokens_decoder", {}).items():
+            added[token["content"]] = int(number)
+        added |= {
+            text: int(number) for text, number in _read_json(self._folder / "added_tokens.json").items()
+        }
+        for text in names.values():  # named special, in no table: the next free id, as transformers gives it
+            if text not in added:
+                piece = self._model.piece_to_id(text)
+                known = self._model.id_to_piece(piece) == text
+                added[text] = piece if known else max(size, 1 + max(added.values(), default=-1))
+        return added
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` with BOS in front."""
+        ids = [] if self.bos_id is None else [self.bos_id]
+        if not self.legacy and text:
+            text = BLANK + text.replace(BLANK, " ")
+        chunks = self._cut.split(text)
+        for place in range(1, len(chunks), 2):  # odd places hold the special tokens
+            left, right = self._strips.get(chunks[place], (False, False))
+            if left:
+                chunks[place - 1] = chunks[place - 1].rstrip()
+            if right:
+                chunks[place + 1] = chunks[place + 1].lstrip()
+        if not self.legacy and len(chunks) > 1 and chunks[0] == BLANK:
+            chunks[0] = ""  # a text that opens with a special token gets no dummy blank
+        for place, chunk in enumerate(chunks):
+            if chunk:
+                ids += [self._added[chunk]] if place % 2 else self._encode_plain(chunk)
+        return ids
+
+    def _encode_plain(self, text: str) -> list[int]:
+        if self.legacy or not text.startswith((BLANK, " ")):
+            return self._model.encode(text)
+        # Without its dummy blank SentencePiece also swallows a real one at the start; a shield in front saves it.
+        return self._model.encode(self._unk + text)[self._unk_length :]
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of `ids`; the dummy blank at the start is dropped."""
+        text, run = "", list[int]()
+        for number in map(int, ids):
+            if number not in self._texts:
+                run.append(number)
+            elif not skip_special:
+                text += self._model.decode(run) + self._texts[number]
+                run = []
+        return text + self._model.decode(run)
+
+
+class FastTokenizer:
+    """A `tokenizer.json` through transformers, for models that have no SentencePiece file."""
+
+    def __init__(self, folder: str | Path):
+        from transformers import AutoTokenizer
+
+        self._folder = Path(folder)
+        try:
+            self._hf = AutoTokenizer.from_pretrained(str(self._folder))
+        except Exception as error:
+            raise UserError(f"tokenizer: transformers cannot open {self._folder} ({error})") from None
+        if self._hf.eos_token_id is None:
+            raise UserError(f"tokenizer: {self._folder} names no eos_token")
+        opens_with_bos = self._hf("a").input_ids[:1] == [self._hf.bos_token_id]
+        self.bos_id: int | None = self._hf.bos_token_id if opens_with_bos else None
+        self.eos_id: int = self._hf.eos_token_id
+        self.pad_id: int = 0 if self._hf.unk_token_id is None else self._hf.unk_token_id
+        self.vocab_size = len(self._hf)
+        self.legacy = True  # no dummy blanks at all, so nothing to correct in later rounds
+        self.special_tokens = tuple(self._hf.all_special_tokens)
+        digest = hashlib.sha256()
+        for name in (FAST_FILE, "tokenizer_config.json", "special_tokens_map.json"):
+            file = self._folder / name
+            digest.update(name.encode() + (file.read_bytes() if file.exists() else b""))
+        self.fingerprint = digest.hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self._folder),)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, led by BOS if the tokenizer's own post-processor adds one."""
+        return list(self._hf(text).input_ids)
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of `ids`."""
+        return self._hf.decode(list(ids), skip_special_tokens=skip_special)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"tokenizer: {file} is not valid JSON ({error})") from None
+
+
+def _content(token: Any) -> str | None:
+    """A token is written as plain text or as an object with `content`, by age of the file."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _special_names(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """`{'unk_token': '<unk>', …}`: LLaMA's own names, overruled by the map file, then by the configuration."""
+    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    for table in (_read_json(folder / "special_tokens_map.json"), settings):
+        for key in (*names, "pad_token"):
+            if text := _content(table.get(key)):
+                names[key] = text
+    return names
+
+
+def _strip_flags(settings: dict[str, Any], special: dict[str, Any]) -> dict[str, tuple[bool, bool]]:
+    """Which special tokens eat the blanks on their left or right; only those that do."""
+    tokens = [token for table in (special, settings) for token in table.values()]
+    tokens += settings.get("added_tokens_decoder", {}).values()
+    flags = {}
+    for token in tokens:
+        if isinstance(token, dict) and "content" in token and (token.get("lstrip") or token.get("rstrip")):
+            flags[token["content"]] = (bool(token.get("lstrip")), bool(token.get("rstrip")))
+    return flags
+
+
+def _without_dummy_blank(blob: bytes) -> bytes:
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    model = proto.ModelProto.FromString(blob)
+    model.normalizer_spec.add_dummy_prefix = False
+    return model.SerializeToString()

@@ -1,0 +1,67 @@
+"""Floating-point operations that a step needs, by formula, and what the hardware could do.
+
+One multiply-add is 2 operations. Counted for a pair in the shared layout, prefix P tokens (image included),
+answers of c₁ and c₂ tokens with R targets, each term forward plus backward (3 × forward) where it is trained:
+
+    decoder matrices   2 · N_layers · (P + c₁ + c₂)            N_layers: matrix entries of all decoder layers
+    attention          4 · L · H · C · Σ (query, key) pairs     P(P+1)/2 + Σ_b [c_b P + c_b (c_b+1)/2], causal
+    head               2 · D · V · R
+    projector          2 · N_projector · patches
+    image tower        forward only (3 × when it is trained)
+
+Recomputation for memory (remat) is not counted: this is model FLOPs, the M in MFU (arXiv 2204.02311, appendix B).
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlaifv_jax.models.clip_vit import ClipVitConfig
+from rlaifv_jax.models.decoder import DecoderConfig
+
+# Dense bfloat16 peak per chip, from the vendors' data sheets, by jax's device_kind.
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+def tower_flops(config: ClipVitConfig) -> float:
+    """Forward pass of one image through the layers that are used."""
+    tokens, d = config.patches + 1, config.width
+    layer = 2 * tokens * (4 * d * d + 2 * d * config.mlp_width) + 4 * tokens * tokens * d
+    return config.used_layers * layer + 2 * config.patches * 3 * config.patch_size**2 * d
+
+
+def decoder_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any) -> Any:
+    """Forward pass of shared-prefix rows. prefix: int[N]; answers: int[N, branches]; targets: int[N]. → float64[N]"""
+    prefix, answers = np.asarray(prefix, np.float64), np.asarray(answers, np.float64)
+    queries, keys = config.heads * config.head_width, config.kv_heads * config.head_width
+    matrices = 2 * config.width * (queries + keys) + 3 * config.width * config.mlp_width
+    pairs = prefix * (prefix + 1) / 2
+    pairs = pairs + np.sum(answers * prefix[:, None] + answers * (answers + 1) / 2, axis=1)
+    linear = 2 * config.layers * matrices * (prefix + answers.sum(axis=1))
+    return linear + 4 * config.layers * queries * pairs + 2 * config.width * config.vocab_size * np.asarray(targets)
+
+
+def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any, *, train_vision: bool) -> Any:
+    """Model FLOPs of training on rows of a LLaVA-like config (`vision`, `decoder`): float64[N]."""
+    vision, decoder = config.vision, config.decoder
+    projector = 2 * config.image_tokens * (vision.width * decoder.width + decoder.width**2)
+    per_image = (3 if train_vision else 1) * tower_flops(vision) + 3 * projector
+    return 3 * decoder_flops(decoder, prefix, answers, targets) + np.asarray(images) * per_image
+
+
+def mfu(flops: float, seconds: float) -> float | None:
+    """Share of the devices' bfloat16 peak that `flops` in `seconds` is; None on hardware not in the table."""
+    peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
+    return flops / seconds / (peak * jax.device_count()) if peak else None

@@ -1,0 +1,113 @@
+"""Objectives: from log-probabilities of answer tokens to a scalar and its metrics. No model in sight.
+
+Every function returns sums, not means: `train_step` divides by the global count, so that a loss does not
+depend on how many devices or micro-steps share the batch.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlaifv_jax.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What to minimise.
+
+    name: 'dpo' or 'sft'. beta, average, sft_weight: see `dpo`. reference_bfloat16: round the reference
+    sums to bfloat16 as the original does by accident (its trainer casts every float of a batch).
+    """
+
+    name: str
+    beta: float
+    average: bool
+    sft_weight: float
+    reference_bfloat16: bool
+
+
+class Sums(NamedTuple):
+    """`loss` summed over the batch; `count` what it is divided by; `metrics` summed over pairs."""
+
+    loss: jax.Array
+    count: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+def answer_sums(values: jax.Array, batch: Batch) -> jax.Array:
+    """Weighted sum of per-target values for each answer: float32[B, R] → float32[B, S, 2]."""
+    slots = 2 * batch.pairs.shape[-1]
+    member = jax.nn.one_hot(batch.owners, slots, dtype=jnp.float32)  # [B, R, 2S]
+    sums = jnp.einsum("br,brs->bs", values * batch.weights, member, precision="highest")
+    return sums.reshape(*batch.pairs.shape, 2)
+
+
+def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
+    """Direct preference optimisation (arXiv 2305.18290, equation 7), with an optional likelihood term.
+
+        z = (log π(chosen) - log π(rejected)) - (log ref(chosen) - log ref(rejected))
+        loss = -log σ(β z) - sft_weight · log π(chosen)
+
+    log π is the weighted sum over an answer's tokens, or their mean with `average`. Equals
+    muffin/train/trainers.py (dpo_loss, compute_weighted_logp) of RLAIF-V, including its metrics: rewards are
+    β (log π - log ref), a pair counts as accurate when the chosen reward is strictly larger.
+
+    Args:
+      log_probs: float32[B, R] of every target under the policy.
+      batch: rows with `reference` filled in.
+
+    Returns:
+      sums over the pairs of the batch; `count` is their number.
+    """
+    policy = answer_sums(log_probs, batch)  # [B, S, 2]
+    reference = answer_sums(batch.reference, batch)
+    if objective.average:
+        lengths = jnp.maximum(answer_sums(jnp.ones_like(log_probs), batch), 1e-6)
+        policy, reference = policy / lengths, reference / lengths
+    if objective.reference_bfloat16:
+        reference = reference.astype(jnp.bfloat16).astype(jnp.float32)
+    rewards = objective.beta * (policy - reference)
+    margin = rewards[..., 0] - rewards[..., 1]  # [B, S]
+    loss = -jax.nn.log_sigmoid(margin) - objective.sft_weight * policy[..., 0]
+
+    def total(per_pair: jax.Array) -> jax.Array:
+        return jnp.sum(per_pair * batch.pairs)
+
+    metrics = {
+        "rewards/chosen": total(rewards[..., 0]),
+        "rewards/rejected": total(rewards[..., 1]),
+        "rewards/accuracies": total((rewards[..., 0] > rewards[..., 1]).astype(jnp.float32)),
+        "rewards/margins": total(margin),
+        "logps/chosen": total(policy[..., 0]),
+        "logps/rejected": total(policy[..., 1]),
+        "logps/ref_chosen": total(reference[..., 0]),
+        "logps/ref_rejected": total(reference[..., 1]),
+    }
+    return Sums(total(loss), jnp.sum(batch.pairs), jax.lax.stop_gradient(metrics))
+
+
+def sft(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
+    """Next-token cross-entropy on the labelled tokens of the first answer; `count` is their number.
+
+    The metric `logps/chosen` is the mean log-probability of a whole answer, as in `dpo`.
+    """
+    del objective
+    first = (batch.owners % 2 == 0).astype(jnp.float32) * batch.weights  # [B, R]
+    metrics = {"logps/chosen": jnp.sum(answer_sums(log_probs, batch)[..., 0] * batch.pairs)}
+    return Sums(-jnp.sum(log_probs * first), jnp.sum(first), jax.lax.stop_gradient(metrics))
+
+
+OBJECTIVES = {"dpo": dpo, "sft": sft}
+
+
+def evaluate(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
+    return OBJECTIVES[objective.name](log_probs, batch, objective)
+
+
+def count(batch: Batch, objective: Objective) -> jax.Array:
+    """What the loss of these rows is divided by, known before the forward pass."""
+    if objective.name == "sft":
+        return jnp.sum((batch.owners % 2 == 0) * batch.weights)
+    return jnp.sum(batch.pairs)

@@ -1,0 +1,74 @@
+"""Parameters as plain nested dicts: their shapes, their logical axes, random values, and back to a module.
+
+Everything outside rlaifv_jax.models handles parameters as a dict of arrays keyed by module path, e.g.
+`params["decoder"]["layers"]["mlp"]["gate"]["kernel"]` of shape [L, D, F]. A module exists only inside a
+traced function: `model = blueprint.module(params)`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, traverse_util
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What can be known of a model without its weights.
+
+    shapes: nested dict of float32 jax.ShapeDtypeStruct. axes: the same tree of logical axis names (without the
+    leading layer axis of stacked parameters).
+    """
+
+    graph: Any
+    shapes: Params
+    axes: Params
+
+    def module(self, params: Params) -> Any:
+        """The model as a callable NNX module over these arrays (or tracers)."""
+        return nnx.merge(self.graph, params)
+
+
+def blueprint(cls: Any, config: Any) -> Blueprint:
+    """Trace the constructor of `cls(config)`; no memory is taken."""
+    graph, state = nnx.split(jax.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0))))
+    axes = {path: leaf.get_metadata()["axes"] for path, leaf in nnx.to_flat_state(state)}
+    return Blueprint(graph, nnx.to_pure_dict(state), traverse_util.unflatten_dict(axes))
+
+
+def random_params(cls: Any, config: Any, seed: int, dtype: Any = jnp.float32) -> Params:
+    """Fresh weights for tests and for models trained from nothing."""
+    params = nnx.to_pure_dict(nnx.state(cls(config, rngs=nnx.Rngs(seed))))
+    return cast(params, dtype)
+
+
+def flat(params: Params) -> dict[str, Any]:
+    """Nested dict → {'decoder/embedding': array, …}."""
+    return traverse_util.flatten_dict(params, sep="/")
+
+
+def nested(params: dict[str, Any]) -> Params:
+    """The inverse of `flat`."""
+    return traverse_util.unflatten_dict(params, sep="/")
+
+
+def cast(params: Params, dtype: Any) -> Params:
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+
+def split_frozen(params: Params, frozen: tuple[str, ...]) -> tuple[Params, Params]:
+    """(trainable, frozen): a parameter is frozen when its path starts with one of the `frozen` prefixes."""
+    leaves = flat(params)
+    is_frozen = {path: any((path + "/").startswith(prefix + "/") for prefix in frozen) for path in leaves}
+    return (
+        nested({path: leaf for path, leaf in leaves.items() if not is_frozen[path]}),
+        nested({path: leaf for path, leaf in leaves.items() if is_frozen[path]}),
+    )
+
+
+def join(trainable: Params, frozen: Params) -> Params:
+    """The inverse of `split_frozen`."""
+    return nested({**flat(trainable), **flat(frozen)})

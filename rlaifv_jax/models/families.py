@@ -1,0 +1,104 @@
+"""Which module a checkpoint needs, by the `model_type` of its config.json: a plain dict."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.hf_config import (
+    CLIP_L_336,
+    CLIP_MEAN,
+    CLIP_STD,
+    Json,
+    Section,
+    decoder_config,
+    tower_config,
+)
+from rlaifv_jax.models.llava import Llava, LlavaConfig
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model.
+
+    parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
+    frozen: prefixes of parameter paths that the published recipe leaves alone. never_trained: those
+    that no computation reads.
+    """
+
+    name: str
+    module: type
+    parse: Callable[[Json, str, Json | None, tuple[Channels, Channels]], Any]
+    frozen: tuple[str, ...]
+    never_trained: tuple[str, ...]
+
+
+def is_original(raw: Json) -> bool:
+    """True for the flat config of haotian-liu/LLaVA and RLAIF-V, False for that of transformers."""
+    return raw.get("model_type") == "llava_llama" or "mm_vision_tower" in raw or "mm_projector_type" in raw
+
+
+def tower_of(raw: Json) -> Json | None:
+    """The tower's sizes where config.json itself holds them."""
+    if is_original(raw):
+        return raw.get("vision_config")
+    return raw.get("vision_config") or CLIP_L_336
+
+
+def parse_llava(
+    raw: Json,
+    file: str,
+    tower: Json | None = None,
+    statistics: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD),
+) -> LlavaConfig:
+    """config.json of LLaVA-1.5, in the form of transformers or of the original code.
+
+    Args:
+      raw: the JSON object. file: its name, for messages.
+      tower: the image tower's config, where config.json does not embed it.
+      statistics: image mean and standard deviation.
+
+    Raises:
+      UserError: a setting that this project does not compute, or no sizes for the tower.
+    """
+    top = Section(raw, f"{file}: ")
+    sizes = tower_of(raw) if tower is None else tower
+    if sizes is None:
+        raise UserError(f"{file}: holds no vision_config; set model.vision_path to the image tower")
+    if is_original(raw):
+        top.expect("mm_projector_type", ("mlp2x_gelu",), "linear")
+        top.expect("mm_vision_select_feature", ("patch",), "patch")
+        top.expect("mm_patch_merge_type", ("flat",), "flat")
+        top.expect("mm_use_im_start_end", (False,), False)
+        top.expect("mm_use_im_patch_token", (False,), False)
+        top.expect("image_aspect_ratio", ("pad", "square", "crop"), "square")
+        text, layer_key = top, "mm_vision_select_layer"
+    else:
+        top.expect("projector_hidden_act", ("gelu",), "gelu")
+        top.expect("vision_feature_select_strategy", ("default",), "default")
+        top.expect("multimodal_projector_bias", (True,), True)
+        top.expect("tie_word_embeddings", (False,), False)
+        text, layer_key = top.below("text_config"), "vision_feature_layer"
+    tower_section = Section(sizes, f"{file}: vision_config.")
+    return LlavaConfig(
+        vision=tower_config(tower_section, top.get(layer_key, -2), f"{file}: {layer_key}"),
+        decoder=decoder_config(text),
+        image_mean=statistics[0],
+        image_std=statistics[1],
+    )
+
+
+LLAVA = Family("llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",))
+
+FAMILIES: dict[str, Family] = {"llava": LLAVA, "llava_llama": LLAVA}
+
+
+def family_of(raw: Json, file: str) -> Family:
+    """The family of a config.json. Raises `UserError` with the known ones otherwise."""
+    kind = raw.get("model_type")
+    if kind not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise UserError(f"{file}: model_type is {kind!r}, which is not supported; known are {known}")
+    return FAMILIES[kind]

@@ -1,0 +1,159 @@
+"""Hugging Face config.json, read as the JSON it is: sizes of decoders and towers, statistics of image processors.
+
+Class defaults of transformers change with its versions, so the values that a file leaves out are written here.
+A setting that this project does not compute is an error naming file, key and value, never ignored.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.clip_vit import ClipVitConfig
+from rlaifv_jax.models.decoder import DecoderConfig
+
+Json = dict[str, Any]
+
+# The statistics CLIP was trained with (CLIPImageProcessor), for directories without a processor file.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# vision_config of LLaVA-1.5's tower, for checkpoints that only name it (and LlavaConfig's default tower).
+CLIP_L_336: Json = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
+    "layer_norm_eps": 1e-5,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 768,
+}
+KNOWN_TOWERS: dict[str, Json] = {"openai/clip-vit-large-patch14-336": CLIP_L_336}
+
+
+def read_json(file: Any) -> Json:
+    """A JSON object from a local path or a gs:// one. Raises `UserError` naming the file."""
+    path = epath.Path(file)
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True)
+class Section:
+    """One object of a config file, which knows where it stands for the sake of error messages."""
+
+    values: Json
+    where: str  # e.g. '/models/llava/config.json: text_config.'
+
+    def get(self, key: str, default: Any) -> Any:
+        value = self.values.get(key)
+        return default if value is None else value
+
+    def number(self, key: str, default: float | None = None) -> Any:
+        value = self.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise UserError(f"{self.where}{key} is {value!r}; a positive number is needed")
+        return value
+
+    def expect(self, key: str, supported: tuple[Any, ...], default: Any = None) -> Any:
+        """The value of `key`, which must be one of `supported`."""
+        value = self.get(key, default)
+        if value not in supported:
+            legal = " or ".join(map(repr, supported))
+            raise UserError(f"{self.where}{key} is {value!r}, which is not supported; it must be {legal}")
+        return value
+
+    def below(self, key: str) -> "Section":
+        """The object under `key`; empty when there is none."""
+        value = self.get(key, {})
+        if not isinstance(value, dict):
+            raise UserError(f"{self.where}{key} is {value!r}; an object is needed")
+        return Section(value, f"{self.where}{key}.")
+
+
+def decoder_config(section: Section) -> DecoderConfig:
+    """Sizes of a LLaMA decoder; missing fields are those of transformers' LlamaConfig."""
+    section.expect("model_type", ("llama", "llava_llama", "llava"), "llama")
+    section.expect("hidden_act", ("silu",), "silu")
+    section.expect("attention_bias", (False,), False)
+    section.expect("mlp_bias", (False,), False)
+    section.expect("tie_word_embeddings", (False,), False)
+    width = section.number("hidden_size", 4096)
+    heads = section.number("num_attention_heads", 32)
+    return DecoderConfig(
+        vocab_size=section.number("vocab_size", 32000),
+        width=width,
+        mlp_width=section.number("intermediate_size", 11008),
+        layers=section.number("num_hidden_layers", 32),
+        heads=heads,
+        kv_heads=section.number("num_key_value_heads", heads),
+        head_width=section.number("head_dim", width // heads),
+        rope_theta=float(_rope_theta(section)),
+        rms_eps=float(section.number("rms_norm_eps", 1e-6)),
+    )
+
+
+def _rope_theta(section: Section) -> float:
+    """transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters`."""
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = section.below(key)
+        rope.expect("rope_type", ("default",), rope.get("type", "default"))
+    return section.below("rope_parameters").number("rope_theta", section.number("rope_theta", 10000.0))
+
+
+def tower_config(section: Section, feature_layer: Any, where: str) -> ClipVitConfig:
+    """Sizes of a CLIP tower; missing fields are those of transformers' CLIPVisionConfig.
+
+    `feature_layer` counts hidden_states as transformers does; `where` names its place in the config file.
+    """
+    section.expect("model_type", ("clip_vision_model",), "clip_vision_model")
+    section.expect("hidden_act", ("quick_gelu",), "quick_gelu")
+    section.expect("num_channels", (3,), 3)
+    config = ClipVitConfig(
+        width=section.number("hidden_size", 768),
+        mlp_width=section.number("intermediate_size", 3072),
+        layers=section.number("num_hidden_layers", 12),
+        heads=section.number("num_attention_heads", 12),
+        image_size=section.number("image_size", 224),
+        patch_size=section.number("patch_size", 32),
+        norm_eps=float(section.number("layer_norm_eps", 1e-5)),
+        feature_layer=feature_layer,
+    )
+    if not isinstance(feature_layer, int) or not 1 <= config.used_layers <= config.layers:
+        raise UserError(
+            f"{where} is {feature_layer!r}, which is not supported; it must be one layer between "
+            f"{-config.layers} and -1, or between 1 and {config.layers}"
+        )
+    return config
+
+
+def image_statistics(directory: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation per RGB channel (0…1) from the processor files of a directory, else CLIP's."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        file = epath.Path(directory) / name
+        if file.exists():
+            values = read_json(file)
+            values = values.get("image_processor", values)
+            if isinstance(values, dict) and "image_mean" in values and "image_std" in values:
+                return _channels(values["image_mean"], f"{file}: image_mean"), _channels(
+                    values["image_std"], f"{file}: image_std"
+                )
+    return CLIP_MEAN, CLIP_STD
+
+
+def _channels(value: Any, where: str) -> tuple[float, float, float]:
+    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(x, int | float) for x in value):
+        raise UserError(f"{where} is {value!r}; three numbers are needed")
+    return (float(value[0]), float(value[1]), float(value[2]))

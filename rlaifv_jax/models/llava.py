@@ -1,0 +1,63 @@
+"""LLaVA-1.5 (arXiv 2310.03744): CLIP tower, projector, Llama decoder. Composition only, no arithmetic of its own."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.models.clip_vit import ClipVit, ClipVitConfig
+from rlaifv_jax.models.decoder import Decoder, DecoderConfig
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.projector import MlpProjector
+from rlaifv_jax.ops.attention import Layout
+from rlaifv_jax.ops.logprob import target_log_probs
+from rlaifv_jax.parallel import constrain
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """`image_mean` and `image_std` are those of the checkpoint's image processor, per RGB channel in 0…1."""
+
+    vision: ClipVitConfig
+    decoder: DecoderConfig
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+
+    @property
+    def image_size(self) -> int:
+        return self.vision.image_size
+
+    @property
+    def image_tokens(self) -> int:
+        return self.vision.patches
+
+
+class Llava(nnx.Module):
+    def __init__(self, config: LlavaConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.vision = ClipVit(config.vision, rngs=rngs)
+        self.projector = MlpProjector(config.vision.width, config.decoder.width, rngs=rngs)
+        self.decoder = Decoder(config.decoder, rngs=rngs)
+
+    def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
+        """uint8[N, height, width, 3] → [N, P, D] embeddings that stand in the row in place of an image."""
+        mean, std = jnp.array(self.config.image_mean), jnp.array(self.config.image_std)
+        pixels = (images.astype(jnp.float32) / 255 - mean) / std
+        return self.projector(self.vision(pixels.astype(self.vision.patch.dtype), compute))
+
+    def hidden(self, batch: Batch, compute: Compute) -> jax.Array:
+        """Rows → final hidden states [B, T, D]."""
+        rows, count = batch.images.shape[:2]
+        images = constrain(batch.images.reshape(rows * count, *batch.images.shape[2:]), "batch")
+        features = self.image_features(images, compute).reshape(rows, -1, self.config.decoder.width)  # [B, I·P, D]
+        placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
+        x = jnp.where((batch.patches >= 0)[..., None], placed, self.decoder.embed(batch.tokens))
+        layout = Layout(batch.segments, batch.branches)
+        return self.decoder(constrain(x, "batch", None, None), batch.positions, layout, compute)
+
+    def log_probs(self, batch: Batch, compute: Compute) -> jax.Array:
+        """float32[B, R]: log-probability of every target of the batch."""
+        hidden = self.hidden(batch, compute)
+        return target_log_probs(hidden, self.decoder.head.kernel[...], batch.sources, batch.targets)

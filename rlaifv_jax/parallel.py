@@ -1,0 +1,169 @@
+"""Devices: the mesh, the table of logical axes, and where every array lives. The only file that says 'fsdp'.
+
+Models name the axes of their parameters and activations by meaning ('embed', 'heads', 'mlp', 'vocab', 'batch');
+RULES below says which mesh axis carries each of them. Changing the layout of the whole system is an edit here.
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from rlaifv_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+
+# Logical axis → mesh axes. Rows are spread over data and fsdp; parameters are cut over fsdp along their
+# width and over tensor along heads, hidden units and vocabulary. An axis that is not listed is whole everywhere.
+RULES: Mapping[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+    "vocab": ("tensor",),
+}
+
+
+def initialize() -> None:
+    """Join the other processes of the job, where there are any.
+
+    On a TPU pod slice the addresses come from the TPU runtime; elsewhere from the variables JAX itself
+    reads: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID. A lone process needs nothing.
+    Must run before the first use of a device.
+    """
+    if jax.distributed.is_initialized():
+        return
+    on_tpu = importlib.util.find_spec("libtpu") is not None and any(
+        os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0")
+    )
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        jax.distributed.initialize(
+            coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
+            num_processes=int(os.environ.get("JAX_NUM_PROCESSES", "1")),
+            process_id=int(os.environ.get("JAX_PROCESS_ID", "0")),
+        )
+    elif on_tpu:
+        jax.distributed.initialize()
+
+
+def make_mesh(data: int, fsdp: int, tensor: int, devices: Any = None) -> Mesh:
+    """The mesh `('data', 'fsdp', 'tensor')` over all devices; one size may be -1 for 'the rest'.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    devices = np.asarray(jax.devices() if devices is None else devices)
+    sizes = [data, fsdp, tensor]
+    known = int(np.prod([size for size in sizes if size != -1]))
+    if sizes.count(-1) == 1 and known > 0 and devices.size % known == 0:
+        sizes[sizes.index(-1)] = devices.size // known
+    if min(sizes) < 1 or int(np.prod(sizes)) != devices.size:
+        raise UserError(
+            f"mesh.data × mesh.fsdp × mesh.tensor = {data} × {fsdp} × {tensor} does not make the "
+            f"{devices.size} devices of this job; one of the three may be -1, which takes the rest."
+        )
+    if devices.flat[0].platform == "tpu" and devices.size == jax.device_count():
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(devices.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any) -> P:
+    """The PartitionSpec of an array whose last dimensions carry the logical `axes`.
+
+    Leading dimensions beyond `axes` (stacked layers) stay whole, and so does a dimension that its mesh
+    axes do not divide, e.g. a vocabulary of 32,009 over 4 chips.
+    """
+    padded = (None,) * (len(shape) - len(axes)) + tuple(axes)
+    parts: list[tuple[str, ...] | None] = []
+    for axis, size in zip(padded, shape, strict=True):
+        mesh_axes = RULES.get(axis, ()) if axis else ()
+        share = int(np.prod([mesh.shape[name] for name in mesh_axes]))
+        parts.append(mesh_axes if mesh_axes and size % share == 0 else None)
+    return P(*parts)
+
+
+def shardings(axes: Any, shapes: Any, mesh: Mesh) -> Any:
+    """A tree of NamedSharding for a tree of shapes and its twin of logical axes (see models.blueprint)."""
+    return jax.tree.map(
+        lambda names, leaf: NamedSharding(mesh, spec(names, leaf.shape, mesh)),
+        axes,
+        shapes,
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Pin an activation to the layout of its logical axes; outside a mesh this is the identity."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def rows_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
+    """Rows spread over the mesh, behind `leading` whole axes (micro-steps)."""
+    return NamedSharding(mesh, P(*(None,) * leading, RULES["batch"]))
+
+
+def rows_divisor(mesh: Mesh) -> int:
+    """Rows of one micro-step must be a multiple of this."""
+    return int(np.prod([mesh.shape[name] for name in RULES["batch"]]))
+
+
+def check_rows(rows: int, accumulate: int, mesh: Mesh) -> None:
+    """Raise one line naming the legal values when a step's rows do not divide over micro-steps and mesh."""
+    unit = rows_divisor(mesh)
+    if accumulate < 1 or rows < 1 or rows % (accumulate * unit):
+        step = max(accumulate, 1) * unit
+        near = sorted({max(step, rows // step * step), (rows // step + 1) * step})
+        raise UserError(
+            f"train.batch_pairs={rows} with train.accumulate={accumulate} does not divide over this mesh "
+            f"(data × fsdp = {unit}): it must be a multiple of {step}, for example "
+            f"{' or '.join(str(value) for value in near)}."
+        )
+
+
+def local_rows(rows: int, mesh: Mesh) -> np.ndarray:
+    """Which of the global `rows` this process feeds, ascending: int64[local rows]."""
+    indices = rows_sharding(mesh).addressable_devices_indices_map((rows,))
+    mine = {row for (part,) in indices.values() for row in range(*part.indices(rows))}  # type: ignore[misc, union-attr]
+    return np.array(sorted(mine))
+
+
+def put_rows(batch: Any, mesh: Mesh, leading: int = 0) -> Any:
+    """Host arrays of this process's rows → global arrays spread over the mesh."""
+    sharding = rows_sharding(mesh, leading)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
+
+
+def is_main() -> bool:
+    """True in the one process that prints and writes shared files."""
+    return jax.process_index() == 0
+
+
+def placed(shapes: Any, where: Any) -> Any:
+    """Shapes and shardings → abstract arrays that jit can be lowered for and Orbax can restore onto."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, where
+    )
+
+
+def optimizer_shardings(optimizer: optax.GradientTransformation, shapes: Any, where: Any, mesh: Mesh) -> Any:
+    """Shardings of an optimizer's state: moments lie where their parameter lies, counters everywhere."""
+    return optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        jax.eval_shape(optimizer.init, shapes),
+        where,
+        transform_non_params=lambda _: replicated(mesh),
+    )

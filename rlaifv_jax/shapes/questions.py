@@ -1,0 +1,73 @@
+"""Questions about scenes, their exact answers, and false claims that are nearly true."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from rlaifv_jax.shapes.scene import COLORS, COLS, ROWS, SHAPES, SIZES, Scene, Thing, place
+
+DESCRIBE = "describe the image ."
+NEAR_MISSES = ("size", "color", "shape", "other_cell", "empty_cell")
+
+_IF = re.compile(
+    rf"is there a (?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) (?P<shape>{'|'.join(SHAPES)})"
+    rf" in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)}) ?\?"
+)
+_WHAT = re.compile(rf"what is in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)}) ?\?")
+
+
+def ask_if(claim: Thing) -> str:
+    """The yes/no question that checks a claim."""
+    return f"is there a {claim.size} {claim.color} {claim.shape} in the {claim.row} {claim.col} ?"
+
+
+def ask_what(cell: int) -> str:
+    """The question for the content of a raster cell (0 … 8)."""
+    row, col = place(cell)
+    return f"what is in the {row} {col} ?"
+
+
+def truth(scene: Scene, question: str) -> str:
+    """The one right answer: 'yes' or 'no'; 'small blue star' or 'nothing'.
+
+    Raises ValueError for any other question ("describe the image ." has many right answers).
+    """
+    text = " ".join(question.lower().split())
+    if match := _IF.fullmatch(text):
+        return "yes" if Thing(**match.groupdict()) in scene else "no"
+    if match := _WHAT.fullmatch(text):
+        there = scene.at(ROWS.index(match["row"]) * len(COLS) + COLS.index(match["col"]))
+        return "nothing" if there is None else f"{there.size} {there.color} {there.shape}"
+    raise ValueError(f"not a question with one answer: {question!r}")
+
+
+def near_miss(scene: Scene, rng: np.random.Generator, kind: str | None = None) -> Thing:
+    """A false claim close to a true one; `kind` is one of NEAR_MISSES, drawn uniformly when None.
+
+    size, color, shape: one attribute of a thing is changed. other_cell: its description is moved to the cell
+    of another thing. empty_cell: it is moved to an empty cell. Where all things look the same there is no
+    other_cell miss, and an empty_cell one is given. Raises ValueError for an unknown kind.
+    """
+    kind = kind or NEAR_MISSES[rng.integers(len(NEAR_MISSES))]
+    thing = scene.things[rng.integers(len(scene))]
+    if kind in ("size", "color", "shape"):
+        return change(thing, kind, rng)
+    moved = [_moved(thing, other.cell) for other in scene if _moved(thing, other.cell) not in scene]
+    if kind == "empty_cell" or (kind == "other_cell" and not moved):
+        moved = [_moved(thing, cell) for cell in scene.empty_cells()]
+    elif kind != "other_cell":
+        raise ValueError(f"unknown kind of near miss: {kind!r}")
+    return moved[rng.integers(len(moved))]
+
+
+def change(thing: Thing, attribute: str, rng: np.random.Generator) -> Thing:
+    """The thing with another value of 'size', 'color' or 'shape', drawn uniformly."""
+    values: tuple[str, ...] = {"size": SIZES, "color": tuple(COLORS), "shape": SHAPES}[attribute]
+    others = [value for value in values if value != getattr(thing, attribute)]
+    return replace(thing, **{attribute: others[rng.integers(len(others))]})
+
+
+def _moved(thing: Thing, cell: int) -> Thing:
+    row, col = place(cell)
+    return replace(thing, row=row, col=col)
