@@ -32,7 +32,11 @@ class Layout:
 
 
 _HF = ("multi_modal_projector.linear_1.", "multi_modal_projector.linear_2.", "language_model.model.")
-_HF5 = ("model.multi_modal_projector.linear_1.", "model.multi_modal_projector.linear_2.", "model.language_model.")
+_HF5 = (
+    "model.multi_modal_projector.linear_1.",
+    "model.multi_modal_projector.linear_2.",
+    "model.language_model.",
+)
 
 ORIGINAL = Layout(  # haotian-liu/LLaVA and RLAIF-V
     "original",
@@ -46,7 +50,9 @@ LLAVA_HF = Layout("llava-hf", "vision_tower.vision_model.", *_HF, "language_mode
 LAYOUTS = (
     ORIGINAL,
     LLAVA_HF,
-    Layout("transformers-5", "model.vision_tower.", *_HF5, "lm_head."),  # saved after training in transformers 5
+    Layout(
+        "transformers-5", "model.vision_tower.", *_HF5, "lm_head."
+    ),  # saved after training in transformers 5
     Layout("transformers-5-new", "vision_tower.", *_HF, "language_model.lm_head."),  # a new model, saved by 5
     Layout("transformers-4.52", "model.vision_tower.vision_model.", *_HF5, "lm_head."),
 )

@@ -46,7 +46,7 @@ def read_safetensors(file: Path) -> dict[str, LazyTensor]:
             raise UserError(f"{file}: {name} is {entry['dtype']}; supported are {', '.join(DTYPES)}")
         shape = tuple(entry["shape"])
         start, end = (8 + length + offset for offset in entry["data_offsets"])
-        if end > size or end - start != math.prod(shape) * dtype.itemsize:
+        if start < 8 + length or end > size or 0 in shape or end - start != math.prod(shape) * dtype.itemsize:
             raise UserError(f"{file}: {name} lies outside the file, which is probably cut short")
         tensors[name] = LazyTensor(file, start, dtype, shape, contiguous(shape))
     return tensors
@@ -89,7 +89,7 @@ class ShardWriter:
         if count == 1:
             os.replace(self._written[0][0], self._directory / "model.safetensors")
             return
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number, (file, names) in enumerate(self._written, start=1):
             final = f"model-{number:05d}-of-{count:05d}.safetensors"
             os.replace(file, self._directory / final)

@@ -42,8 +42,7 @@ class LazyTensor:
     def read(self, index: Index = (), axes: tuple[int, ...] | None = None) -> np.ndarray:
         """A copy of `self[index]`, with its axes permuted by `axes` as np.transpose does."""
         size = self.dtype.itemsize
-        if 0 in self.shape:
-            return np.zeros(self.shape, self.dtype)[index].transpose(axes).copy()
+        order = axes or tuple(range(len(self.shape)))
         last = sum((length - 1) * stride for length, stride in zip(self.shape, self.strides, strict=True))
         start = self.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         length = self.offset - start + (last + 1) * size
@@ -56,7 +55,7 @@ class LazyTensor:
             offset=self.offset - start,
             strides=tuple(stride * size for stride in self.strides),
         )
-        return view[index].transpose(axes).copy(order="C")
+        return view[index].transpose(order).copy(order="C")
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

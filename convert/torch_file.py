@@ -68,7 +68,9 @@ def read_torch(file: Path) -> dict[str, LazyTensor]:
             except UserError:
                 raise
             except Exception as error:
-                raise UserError(f"{file}: its pickle cannot be read ({type(error).__name__}: {error})") from None
+                raise UserError(
+                    f"{file}: its pickle cannot be read ({type(error).__name__}: {error})"
+                ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(
@@ -105,17 +107,19 @@ class _Reader(pickle.Unpickler):
         entry = self._archive.getinfo(f"{self._prefix}data/{name}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < length * storage.dtype.itemsize:
             raise UserError(f"{self._file}: {entry.filename} is compressed or cut short")
-        with open(self._file, "rb") as stream:  # the local header repeats name and extra field, of other lengths
+        with open(
+            self._file, "rb"
+        ) as stream:  # the local header repeats name and extra field, of other lengths
             stream.seek(entry.header_offset + 26)
             name_length, extra_length = struct.unpack("<HH", stream.read(4))
         return Storage(entry.header_offset + 30 + name_length + extra_length, storage.dtype, length)
 
     def _tensor(self, storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -> Place:
         shape, strides = tuple(map(int, shape)), tuple(map(int, strides))
-        if not isinstance(storage, Storage) or min((offset, *shape, *strides)) < 0:
+        if not isinstance(storage, Storage) or min((offset, *strides)) < 0 or 0 in shape:
             raise UserError(f"{self._file}: a tensor without a storage, or of impossible shape")
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-        if 0 not in shape and last >= storage.length:
+        if min(shape, default=1) < 0 or last >= storage.length:
             raise UserError(f"{self._file}: a tensor of shape {shape} reaches beyond its storage")
         start = storage.offset + offset * storage.dtype.itemsize
         return Place(start, storage.dtype, shape, strides)

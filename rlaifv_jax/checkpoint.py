@@ -6,13 +6,20 @@
 The newest `keep` states stay; of older steps only the weights remain.
 """
 
+from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from convert.load import Checkpoint
+from convert.orbax_dir import make_checkpointer, save_params
+from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.blueprint import cast, join
+from rlaifv_jax.parallel import is_main
 from rlaifv_jax.step import TrainState
 
 # Keys that may differ between a run and its continuation: they change no result beyond rounding.
@@ -31,19 +38,37 @@ FREE_KEYS = (
 
 
 class Checkpoints:
-    """The states of a run under `directory`/checkpoints."""
+    """The states of a run under `output_dir`/checkpoints."""
 
-    def __init__(self, directory: epath.Path, keep: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-        self.directory = directory / "checkpoints"
+    def __init__(self, output_dir: epath.Path, config: Any):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=config.checkpoint.keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
+        )
+        self.config = config.to_dict()
+        self.directory = output_dir / "checkpoints"
         self.manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
 
     def latest(self) -> int | None:
-        """Step of the newest complete state, if there is one."""
-        return self.manager.latest_step()
+        """Step of the newest complete state, if there is one.
 
-    def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> None:
-        """Start writing; returns when the arrays are copied off the devices, not when they are on disk."""
+        Raises:
+          UserError: it belongs to a run with another config, and resume.allow_changed is not set.
+        """
+        step = self.manager.latest_step()
+        if step is None:
+            return None
+        if not self.config["resume"]["allow_changed"]:
+            check_config(self.meta(step)["config"], self.config, self.directory.parent)
+        say(f"going on from step {step} in {self.directory}")
+        return step
+
+    def save(self, step: int, state: TrainState, **facts: Any) -> None:
+        """Start writing; returns when the arrays may change, not when they are on disk.
+
+        Beside the state goes a JSON object: the resolved config, the versions of the libraries, and `facts`. The
+        step is the data position and, with the config's seed, the state of all randomness there is.
+        """
+        meta = {"step": step, "config": self.config, "versions": versions(), **facts}
         self.manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         )
@@ -54,13 +79,40 @@ class Checkpoints:
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state of `step`, laid out as `abstract` says (shapes, dtypes and shardings)."""
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        state = self.manager.restore(step, args=args)["state"]
-        return jax.block_until_ready(state)
+        return self.manager.restore(step, args=args)["state"]
 
     def close(self) -> None:
         """Wait until everything is on disk."""
         self.manager.wait_until_finished()
         self.manager.close()
+
+
+class Weights:
+    """Models under `output_dir`/weights/STEP, one for every checkpoint, in bfloat16."""
+
+    def __init__(self, output_dir: epath.Path, source: Checkpoint, template: str):
+        self.output_dir, self.source, self.template = output_dir / "weights", source, template
+        self.checkpointer = make_checkpointer()
+        self.narrow = jax.jit(lambda params, frozen: cast(join(params, frozen), jnp.bfloat16))
+
+    def directory(self, step: int) -> epath.Path:
+        return self.output_dir / str(step)
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Start writing the model of `state`; its directory is complete when `params/` appears in it."""
+        self.checkpointer.wait_until_finished()
+        if is_main():
+            self.source.save_assets(self.directory(step), self.template)
+        save_params(self.directory(step), self.narrow(state.params, state.frozen), self.checkpointer)
+
+    def close(self) -> None:
+        """Wait until everything is on disk."""
+        self.checkpointer.wait_until_finished()
+        self.checkpointer.close()
+
+
+def versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")}
 
 
 def flat_config(config: Any, prefix: str = "") -> dict[str, Any]:

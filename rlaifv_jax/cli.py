@@ -1,10 +1,16 @@
-"""What every command does with an error that a person can mend."""
+"""What every command shares: help that costs nothing, config files with overrides, errors in one line."""
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal; standard output stays free for results."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def guard(command: Callable[[], Any]) -> int:
@@ -15,9 +21,51 @@ def guard(command: Callable[[], Any]) -> int:
     try:
         command()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}")
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("stopped. Start the same command again to go on behind what is finished.")
         return 130
     return 0
+
+
+def config_command(run: Callable[[Any], None], doc: str) -> None:
+    """Entry point of a command that takes `--config=FILE.py[:argument] [--config.key=value …]`.
+
+    Every key must exist in the config file's defaults, so a misspelt one is refused. `--help` prints the
+    command's docstring and the commented defaults of configs/base.py.
+    """
+    if {"-h", "--help", "--helpfull"} & set(sys.argv[1:]):
+        base = (Path(__file__).parent.parent / "configs" / "base.py").read_text()
+        keys = base.split("config = ConfigDict()\n", 1)[1].rsplit("    return config", 1)[0]
+        print(f"{doc.strip()}\n\nKeys and their defaults (configs/base.py):\n\n{keys.rstrip()}")
+        return
+
+    from absl import app, logging
+    from ml_collections import config_flags
+
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every step of every write; --verbosity=0 shows it
+
+    flag = config_flags.DEFINE_config_file("config", None, "experiment, e.g. configs/llava15.py", lock_config=True)
+
+    def start(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise UserError(f"what is {argv[1]!r}? Settings are given as --config.key=value.")
+        try:
+            config = flag.value
+            list(config or ())  # a file that could not be loaded raises at the first touch
+        except OSError as error:
+            raise UserError(f"--config: {str(error).splitlines()[-1].strip()}") from None
+        if config is None:
+            raise UserError("which experiment? Give --config=configs/NAME.py, or --help for all keys.")
+        run(config)
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return app.parse_flags_with_usage(argv)
+        except (AttributeError, KeyError, TypeError, OSError) as error:  # what config_flags raises, unwrapped
+            reason = " ".join(str(error).replace("\\n", " ").split())
+            say(f"error: --config: {reason}. See --help for all keys.")
+            raise SystemExit(2) from None
+
+    app.run(lambda argv: guard(lambda: start(argv)), flags_parser=parse)

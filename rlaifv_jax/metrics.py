@@ -66,7 +66,9 @@ class RunLog:
     def __init__(self, output_dir: epath.Path, resume_step: int, wandb: Any, config: dict[str, Any]):
         self.metrics = JsonLines(output_dir / "metrics.jsonl", resume_step)
         self.timing = JsonLines(output_dir / "timing.jsonl", resume_step)
-        self.board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=resume_step + 1)
+        # tensorboardX writes to local files only; for gs:// the two JSONL files hold the same numbers.
+        local = "://" not in str(output_dir)
+        self.board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=resume_step + 1) if local else None
         self.wandb = None
         if wandb.project:
             try:
@@ -82,19 +84,22 @@ class RunLog:
         if timing:
             self.timing.write({"step": step, **timing})
         known = {name: value for name, value in {**metrics, **(timing or {})}.items() if value is not None}
-        for name, value in known.items():
-            self.board.add_scalar(name, value, step)
+        if self.board:
+            for name, value in known.items():
+                self.board.add_scalar(name, value, step)
         if self.wandb:
             self.wandb.log(known, step=step)
 
     def flush(self) -> None:
         self.metrics.flush()
         self.timing.flush()
-        self.board.flush()
+        if self.board:
+            self.board.flush()
 
     def close(self) -> None:
         self.metrics.close()
         self.timing.close()
-        self.board.close()
+        if self.board:
+            self.board.close()
         if self.wandb:
             self.wandb.finish()

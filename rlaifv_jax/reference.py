@@ -1,148 +1,165 @@
-"""Log-probabilities of the reference model on disk: written once, checked before they are used.
+"""The reference stage: log-probs of the starting model for every pair, computed where they are missing.
 
-A directory of parquet files in the original's form (muffin/eval/muffin_inference_logp.py of RLAIF-V):
-`RLAIF-V-Dataset-withlogp_{shard:03}-{rows}.parquet`, all columns of the data plus a string column `logps`,
-
-    {"logps": [chosen_sum, chosen_mean, [per token …], rejected_sum, rejected_mean, [per token …]]}
-
-The lists hold answer tokens only (the original also stores one meaningless value for every prompt and image
-position). What the numbers belong to stands in the file's metadata, key `rlaifv_jax`: the fingerprint of model,
-data, template, preprocessing and precision, and the rows of the source that the file holds.
+DPO compares the policy with the model it started from. That model never changes, so its log-probs are computed
+once, with the same forward pass, precision and row shape as training, and kept (see rlaifv_jax.logps_files).
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from etils import epath
+from jax.experimental import multihost_utils
+from tqdm import tqdm
 
+from rlaifv_jax import logps_files, parallel
+from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.logps_files import References
+from rlaifv_jax.models.blueprint import Params
+from rlaifv_jax.prepare import Data, Run
+from rlaifv_jax.step import logprob_step
 
-METADATA_KEY = b"rlaifv_jax"
+LoadParams = Callable[[], tuple[Params, Params]]  # (trainable, frozen)
+SAMPLE = 8  # rows of an unsigned cache that are computed again
+TOLERANCE = 0.02  # and how far their sums may lie off
 
 
-@dataclass(frozen=True)
-class References:
-    """Reference log-probs of many rows, in memory and picklable.
+def obtain(run: Run, load: LoadParams, model: str) -> list[References]:
+    """Reference log-probs of `run.train` and, where there is one, of `run.held_out`.
 
-    values: float32[all targets], the targets of a row's answers one after the other. starts: int64[rows + 1, …]
-    by place in `rows`; chosen: int32[rows], how many of a row's values belong to its first answer.
+    Args:
+      load: gives the reference weights; called only if something has to be computed.
+      model: fingerprint of those weights.
     """
-
-    rows: np.ndarray  # int64[n] ascending row numbers of the source
-    starts: np.ndarray  # int64[n + 1]
-    chosen: np.ndarray  # int64[n]
-    values: np.ndarray  # float32[starts[-1]]
-
-    @classmethod
-    def pack(cls, rows: Sequence[int], answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> "References":
-        order = np.argsort(np.asarray(rows, np.int64))
-        answers = [answers[place] for place in order]
-        lengths = [len(chosen) + len(rejected) for chosen, rejected in answers]
-        values = [np.asarray(part, np.float32) for pair in answers for part in pair]
-        return cls(
-            np.asarray(rows, np.int64)[order],
-            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-            np.array([len(chosen) for chosen, _ in answers], np.int64),
-            np.concatenate(values) if values else np.zeros(0, np.float32),
-        )
-
-    def per_target(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """(chosen, rejected) log-probs of a source row's answer tokens, float32[n] each."""
-        place = int(np.searchsorted(self.rows, row))
-        if place == len(self.rows) or self.rows[place] != row:
-            raise KeyError(f"no reference log-probs for row {row}")
-        start, stop = self.starts[place], self.starts[place + 1]
-        middle = start + self.chosen[place]
-        return self.values[start:middle], self.values[middle:stop]
+    directory = logps_files.default_directory(run.config.output_dir, run.config.reference.path)
+    found = [_obtain(run, run.train, directory, load, model)]
+    if run.held_out:
+        separate = run.held_out.source.path != run.train.source.path
+        found.append(_obtain(run, run.held_out, directory / "eval" if separate else directory, load, model))
+    return found
 
 
-def shard_name(shard: int, rows: int) -> str:
-    return f"RLAIF-V-Dataset-withlogp_{shard:03}-{rows}.parquet"
+def _obtain(run: Run, data: Data, directory: epath.Path, load: LoadParams, model: str) -> References:
+    fingerprint = run.reference_fingerprint(model, data)
+    trust = run.config.reference.trust
+    shards = logps_files.find_shards(directory)
+    for shard in shards:
+        if not trust:
+            logps_files.check(shard.fingerprint, fingerprint, shard.path)
+    if not shards and not run.config.reference.path and data.source.reference(int(data.index.rows[0])):
+        return _adopt(run, data, load)
+    done = {row for shard in shards for row in shard.rows}
+    missing = np.flatnonzero([int(row) not in done for row in data.index.rows])
+    if len(missing):
+        _compute(run, Data(data.source, data.index.take(missing)), directory, load, fingerprint, len(shards))
+        shards = logps_files.find_shards(directory)
+    return logps_files.read(shards)
 
 
-def encode_logps(chosen: np.ndarray, rejected: np.ndarray) -> str:
-    """The JSON text of one row; sums and means in float64 of float32 values."""
-    entry: list[Any] = []
-    for values in (chosen, rejected):
-        exact = [float(value) for value in np.asarray(values, np.float32)]
-        entry += [sum(exact), sum(exact) / max(len(exact), 1), exact]
-    return json.dumps({"logps": entry})
-
-
-def write_shard(
-    path: epath.Path, table: pa.Table, logps: Sequence[str], rows: Sequence[int], fingerprint: dict[str, str]
+def _compute(
+    run: Run, data: Data, directory: epath.Path, load: LoadParams, fingerprint: dict[str, str], first_shard: int
 ) -> None:
-    """Write the source rows `rows` (`table`) with their log-probs; the file appears whole or not at all."""
-    if "logps" in table.column_names:
-        table = table.drop_columns(["logps"])
-    about = json.dumps({"fingerprint": fingerprint, "rows": [int(row) for row in rows]})
-    table = table.append_column("logps", pa.array(list(logps), pa.string()))
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: about})
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as stream:
-        pq.write_table(table, stream)
-    part.replace(path)
+    """Fill `directory` with the log-probs of all rows of `data`, one file of `reference.shard_rows` at a time."""
+    main = parallel.is_main()
+    if main:
+        directory.mkdir(parents=True, exist_ok=True)
+    size, rows = run.config.reference.shard_rows, data.index.rows
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    bar = tqdm(total=len(rows), unit="row", desc="reference log-probs", disable=not main)
+    for values in _forward(run, data, load):
+        answers += values
+        bar.update(len(values))
+        while len(answers) >= size or (answers and bar.n == len(rows)):
+            part, rest = rows[:size], rows[size:]
+            if main:
+                logps = [logps_files.encode_logps(*pair) for pair in answers[:size]]
+                path = directory / logps_files.shard_name(first_shard, len(part))
+                logps_files.write_shard(path, source_table(data, part), logps, part, fingerprint)
+            first_shard, rows, answers = first_shard + 1, rest, answers[size:]
+    bar.close()
+    multihost_utils.sync_global_devices("reference log-probs are written")
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A finished file of ours: its fingerprint and the source rows in it."""
-
-    path: epath.Path
-    fingerprint: dict[str, str]
-    rows: list[int]
-
-
-def find_shards(directory: epath.Path) -> list[Shard]:
-    """Finished files in `directory`; ones that are not ours (no metadata) are a UserError."""
-    shards = []
-    for path in sorted(directory.glob("*.parquet")) if directory.exists() else []:
-        with path.open("rb") as stream:
-            metadata = pq.read_schema(stream).metadata or {}
-        if METADATA_KEY not in metadata:
-            raise UserError(
-                f"reference.path: {path} was not written by this project. To use log-probs of the original code, "
-                "give that directory as data.path (they lie in its column `logps`) and leave reference.path empty."
-            )
-        about = json.loads(metadata[METADATA_KEY])
-        shards.append(Shard(path, about["fingerprint"], about["rows"]))
-    return shards
+def _forward(run: Run, data: Data, load: LoadParams) -> Any:
+    """Yields, step by step, the (chosen, rejected) log-probs of the rows of `data`, in order."""
+    params, frozen = load()
+    forward = (
+        jax.jit(partial(logprob_step, step=run.step), out_shardings=parallel.replicated(run.mesh))
+        .lower(params, frozen, run.abstract_batch(1))
+        .compile()
+    )
+    counts, place = data.index.target_counts, 0
+    for _, batch in run.loader(data, shuffle=False):
+        values = np.asarray(forward(params, frozen, parallel.put_rows(batch, run.mesh, leading=1)))[0]  # [B, R]
+        here = counts[place : place + len(values)]
+        place += len(here)
+        yield [
+            (row[:chosen], row[chosen : chosen + rejected])
+            for row, (chosen, rejected) in zip(values, here, strict=False)
+        ]
 
 
-def check(found: dict[str, str], wanted: dict[str, str], where: Any) -> None:
-    """Refuse log-probs that belong to something else.
+def _adopt(run: Run, data: Data, load: LoadParams) -> References:
+    """Use the `logps` column that came with the data (a cache of the original code), after a spot check.
 
     Raises:
-      UserError: names the parts that differ.
+      UserError: the recomputed sums of 8 random rows lie more than 2 % off.
     """
-    parts = [part for part in wanted if found.get(part) != wanted[part]]
-    if parts:
+    index = data.index
+    answers = []
+    for row, (chosen, rejected) in zip(index.rows, index.target_counts, strict=True):
+        stored = data.source.reference(int(row))
+        if stored is None or len(stored.chosen_tokens) < chosen or len(stored.rejected_tokens) < rejected:
+            raise UserError(f"data: {data.source.path}, row {row}: its `logps` do not cover the answers")
+        answers.append((stored.chosen_tokens[-chosen:], stored.rejected_tokens[-rejected:]))
+    found = References.pack(index.rows, answers)
+    if run.config.reference.trust:
+        return found
+    places = np.sort(np.random.default_rng(run.config.seed).permutation(len(index))[:SAMPLE])
+    sample = Data(data.source, index.take(places))
+    worst = 0.0
+    again = [pair for values in _forward(run, sample, load) for pair in values]
+    for place, pair in zip(places, again, strict=True):
+        for ours, theirs in zip(pair, answers[place], strict=True):
+            worst = max(worst, abs(float(ours.sum()) - float(theirs.sum())) / max(abs(float(ours.sum())), 1e-6))
+    if worst > TOLERANCE:
         raise UserError(
-            f"reference log-probs in {where} belong to another {', another '.join(parts)}. Delete that directory "
-            "to compute them anew, choose another reference.path, or set --config.reference.trust to use them."
+            f"the `logps` stored in {data.source.path} do not belong to this model: sums of {len(places)} random "
+            f"rows computed anew differ by up to {worst:.1%}. Set --config.reference.path=DIR to compute them "
+            "there, or --config.reference.trust to use them as they are."
         )
+    if parallel.is_main():
+        say(
+            f"warning: using the `logps` stored in {data.source.path}, which carry no fingerprint; "
+            f"{len(places)} random rows computed anew agree within {worst:.2%}"
+        )
+    return found
 
 
-def read(shards: Sequence[Shard]) -> References:
-    """Load the log-probs of finished files."""
-    rows: list[int] = []
-    answers: list[tuple[np.ndarray, np.ndarray]] = []
-    for shard in shards:
-        with shard.path.open("rb") as stream:
-            column = pq.read_table(stream, columns=["logps"]).column("logps")
-        rows += shard.rows
-        for text in column.to_pylist():
-            entry = json.loads(text)["logps"]
-            answers.append((np.array(entry[2], np.float32), np.array(entry[5], np.float32)))
-    return References.pack(rows, answers)
-
-
-def default_directory(output_dir: str, path: str) -> epath.Path:
-    return epath.Path(path) if path else epath.Path(output_dir) / "reference"
-
-
+def source_table(data: Data, rows: np.ndarray) -> pa.Table:
+    """Rows of the source with all their columns, and those of the RLAIF-V schema that it lacks."""
+    table = data.source.table(rows)
+    have = set(table.column_names)
+    examples = [data.source.example(int(row)) for row in rows]
+    schema = {
+        "ds_name": (pa.string(), lambda e: data.source.path),
+        "image": (
+            pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+            lambda e: None if e.image is None else {"bytes": e.image, "path": None},
+        ),
+        "question": (pa.string(), lambda e: e.turns[-1].text),
+        "chosen": (pa.string(), lambda e: e.answers[0]),
+        "rejected": (pa.string(), lambda e: e.answers[1]),
+        "origin_dataset": (pa.string(), lambda e: data.source.path),
+        "origin_split": (pa.string(), lambda e: "{}"),
+        "idx": (pa.string(), lambda e: e.id),
+        "image_path": (pa.string(), lambda e: ""),
+    }
+    for name, (kind, value) in schema.items():
+        if name not in have:
+            table = table.append_column(name, pa.array([value(example) for example in examples], kind))
+    return table

@@ -1,1 +1,1 @@
-"""From preference files to batches: schema → images and tokens → index → rows → loader. No JAX arrays in here."""
+"""From preference files to batches: schema → images and tokens → index → rows → loader. No JAX in here."""

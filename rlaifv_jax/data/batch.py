@@ -9,7 +9,8 @@ A query attends to a key when both lie in the same segment, the key is not later
 belongs to the prefix (branch 0) or to the query's own branch. So each branch sees what it would see in a
 row of its own, and the image and the question are computed once.
 
-A named tuple of NumPy (or JAX) arrays: a pytree for JAX, and importable without it, which keeps data workers light.
+A named tuple of NumPy (or JAX) arrays: a pytree for JAX, and importable without it, which keeps data
+workers light.
 """
 
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """From an example to the tokens of a shared prefix and its branches.
 
-Every conversation is tokenised as a whole, as the original does, and only then cut where its first labelled token
-stands: tokenising the pieces apart would give other ids around the cut.
+Every conversation is tokenised as a whole, as the original does, and only then cut where its first labelled
+token stands: tokenising the pieces apart would give other ids around the cut.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from rlaifv_jax.data.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Answer:
-    """One branch: int32[n] tokens (the end token included) and bool[n], true where a token is to be predicted."""
+    """One branch: int32[n] tokens, the end token included, and bool[n], true for tokens to predict."""
 
     tokens: np.ndarray
     labels: np.ndarray
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An example as tokens. `prefix` int32[p] holds `IMAGE_TOKEN` once where the image's `image_tokens` go."""
+    """An example as tokens. `prefix` int32[p] holds `IMAGE_TOKEN` once, where the image goes."""
 
     prefix: np.ndarray
     answers: tuple[Answer, ...]
@@ -123,7 +123,7 @@ class Encoder:
                 raise BadRow("separator_in_text", f"{where} contains {header!r}")
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of a text that may hold image tags: chunks between tags are tokenised apart, BOS is kept once."""
+        """Ids of a text with image tags: the chunks between them are tokenised apart, BOS is kept once."""
         bos = self.tokenizer.bos_id
         ids: list[int] = []
         for number, chunk in enumerate(text.split(IMAGE_TAG)):
@@ -149,9 +149,10 @@ class Encoder:
     def _answer_spans(self, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
         """Where the answers' tokens stand, by the original's count.
 
-        Position 1 follows BOS. A round ("USER: … ASSISTANT: …") tokenised alone has a BOS of its own, which makes
-        up for the end token that the split took away. Its instruction ends two tokens before its own length: one
-        for that BOS, one for the blank after "ASSISTANT:", which in the full text is part of the answer's first word.
+        Position 1 follows BOS. A round ("USER: … ASSISTANT: …") tokenised alone has a BOS of its own, which
+        makes up for the end token that the split took away. Its instruction ends two tokens before its own
+        length: one for that BOS, one for the blank after "ASSISTANT:", which in the full text is part of the
+        answer's first word.
         """
         header = self.template.answer_header
         # After an end token a tokenizer that is not legacy adds no dummy blank, which a round alone does get.
@@ -166,11 +167,8 @@ class Encoder:
             instruction = len(self.tokenize(question + header)) - 2 - extra
             spans.append((position + instruction, position + length))
             position += length
-        counted = sum(
-            token != self.tokenizer.pad_id for token in ids
-        )  # the original takes every unk for padding
+        # The original takes every unknown token for padding, which shows here.
+        counted = sum(token != self.tokenizer.pad_id for token in ids)
         if position != counted:
-            raise BadRow(
-                "label_mismatch", f"{position} tokens by rounds, {counted} in the whole conversation"
-            )
+            raise BadRow("label_mismatch", f"{position} tokens by rounds, {counted} in the whole")
         return spans

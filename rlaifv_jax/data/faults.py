@@ -1,7 +1,7 @@
 """Why a row of data cannot be trained on.
 
-A fault belongs to one row: the run goes on without it, or stops, as `data.bad_rows` says. A file whose shape is
-wrong as a whole (a missing column, a number where text should be) is a `UserError` instead.
+A fault belongs to one row: the run goes on without it, or stops, as `data.bad_rows` says. A file whose shape
+is wrong as a whole (a missing column, a number where text should be) is a `UserError` instead.
 """
 
 from dataclasses import dataclass

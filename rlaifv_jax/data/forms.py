@@ -1,10 +1,10 @@
 """The forms of preference and SFT data that are understood, recognised by their columns.
 
-    RLHF-V     image, text = JSON {question, chosen, rejected}          HaoyeZhang/RLHF-V-Dataset
-    RLAIF-V    image, question, chosen, rejected                       openbmb/RLAIF-V-Dataset, our own output
-    TRL        images or image, prompt, chosen, rejected               texts or messages
-    TRL, implicit prompt   chosen, rejected = whole conversations      messages
-    SFT        question, answer  |  messages  |  conversations         LLaVA's {from, value} or {role, content}
+    RLHF-V     image, text = JSON {question, chosen, rejected}        HaoyeZhang/RLHF-V-Dataset
+    RLAIF-V    image, question, chosen, rejected                     openbmb/RLAIF-V-Dataset, our output
+    TRL        images or image, prompt, chosen, rejected             texts or messages
+    TRL, implicit prompt   chosen, rejected = whole conversations    messages
+    SFT        question, answer | messages | conversations           {role, content}, LLaVA {from, value}
 
 A form turns the text columns of a row into turns and answers; images are found apart from it (`pictures.py`).
 """
@@ -12,6 +12,7 @@ A form turns the text columns of a row into turns and answers; images are found 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rlaifv_jax.data.faults import BadRow
@@ -61,7 +62,7 @@ def detect(columns: Sequence[str], first: Row) -> Form | None:
         return Form("SFT, question and answer", False, _read_question_answer)
     for column in ("messages", "conversations"):
         if column in known:
-            return Form(f"SFT, {column}", False, lambda row, column=column: _read_conversation(row, column))
+            return Form(f"SFT, {column}", False, partial(_read_conversation, column=column))
     return None
 
 

@@ -16,14 +16,18 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses; checked from the header, before any pixel is decoded
 
-# Pillow also opens EPS, which runs Ghostscript, and other formats that no photograph has: a short list is safer.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Pillow also opens EPS, which runs Ghostscript, and other formats that no photograph has: a short list is
+# safer. What this build of Pillow lacks is left out.
+Image.init()
+WANTED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = tuple(name for name in WANTED if name in Image.OPEN)
 
 
 def decode(data: bytes) -> Image.Image:
     """Return the RGB image in `data`, every pixel decoded. Raises `BadRow` if that is not possible.
 
-    As in the original, EXIF orientation is not applied and an alpha channel is dropped.
+    As in the original (`bytes_to_PIL_image` of muffin/data/datasets.py), EXIF orientation is not applied and
+    an alpha channel is dropped; transformers 5 would lay the image on white instead.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -59,23 +63,20 @@ def resized_shape(shape: tuple[int, int], size: int) -> tuple[int, int]:
 
 
 def crop_center(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Cut the centre `[size, size, C]` out of `[h, w, C]`; where the image is too small, zeros surround it."""
+    """Cut the centre `[size, size, C]` out of `[h, w, C]`; an image too small gets a zero border."""
     height, width = pixels.shape[:2]
     top, left = (height - size) // 2, (width - size) // 2
     cut = pixels[max(top, 0) : top + size, max(left, 0) : left + size]
     if cut.shape[:2] == (size, size):
         return np.ascontiguousarray(cut)
     out = np.zeros((size, size, *pixels.shape[2:]), pixels.dtype)
-    y, x = (
-        max(-top, 0),
-        max(-left, 0),
-    )  # floor division makes the upper and left border the wider one, as in HF
+    y, x = max(-top, 0), max(-left, 0)  # rounded so that the upper and left border is the wider one
     out[y : y + cut.shape[0], x : x + cut.shape[1]] = cut
     return out
 
 
 def pad_to_square(image: Image.Image, mean: tuple[float, float, float] = CLIP_MEAN) -> Image.Image:
-    """Centre an RGB image on a square of its longer side, filled with int(255·mean): (122, 116, 104) for CLIP."""
+    """Centre an RGB image on a square filled with int(255·mean): (122, 116, 104) for CLIP."""
     width, height = image.size
     if width == height:
         return image

@@ -1,7 +1,7 @@
 """One pass over all rows before a run: what is usable, how long it is, and a fingerprint of the content.
 
-A run that would meet a broken row after three hours learns of it in the first minutes. The result is small (about
-100 bytes a row) and kept on disk, so that the next start does not read the images again.
+A run that would meet a broken row after three hours learns of it in the first minutes. The result is small
+(about 100 bytes a row) and kept on disk, so that the next start does not read the images again.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from rlaifv_jax.errors import UserError
 
 VERSION = 1  # raise when the meaning of a scan changes: old files are then ignored
 CHUNK = 32  # rows a worker takes at a time
+POOL_FROM = 512  # fewer rows are checked sooner than worker processes have started
 ARRAYS = ("rows", "ids", "prefix_lengths", "answer_lengths", "target_counts", "truncated", "hashes")
 
 
@@ -74,8 +75,8 @@ def scan(
     """Read, decode and encode every row once, in `workers` processes (0: in this one).
 
     Bad rows are collected in the index; cells of a wrong type raise `UserError`. With `cache_dir` (local or
-    `gs://`) the result is stored there under a key of files, encoder settings, image size and `VERSION`. Images
-    that lie beside the data are read in the scan, yet changing one does not change the key.
+    `gs://`) the result is stored there under a key of files, encoder settings, image size and `VERSION`.
+    Images that lie beside the data are read in the scan, yet changing one does not change the key.
     """
     key = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size)
     file = None
@@ -100,8 +101,8 @@ def admit(
 ) -> Index:
     """Decide which rows are trained on, and the fixed sizes of a row.
 
-    `row_length` 0 means the longest example, rounded up; longer examples are bad rows otherwise. Raises `UserError`
-    when `bad_rows` is "fatal" and there is one, or when nothing is left.
+    `row_length` 0 means the longest example, rounded up; longer examples are bad rows otherwise. Raises
+    `UserError` when `bad_rows` is "fatal" and there is one, or when nothing is left.
     """
     if bad_rows not in ("skip", "fatal"):
         raise UserError(f"data.bad_rows is {bad_rows!r}; choose 'skip' or 'fatal'")
@@ -167,7 +168,12 @@ def _start_worker(source: Source, encoder: Encoder, image_size: int) -> None:
     _JOB = (source, encoder, image_size)
     parent = multiprocessing.parent_process()
     if parent is not None:  # a killed parent leaves no orphans behind
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+
+def _die_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _check_chunk(rows: range) -> list[Record]:
@@ -186,7 +192,7 @@ def _run(source: Source, encoder: Encoder, image_size: int, workers: int, progre
                 bar.update(len(chunk))
             return records
 
-        if workers <= 0:
+        if workers <= 0 or total < POOL_FROM:
             return gather([_check_row(source, encoder, image_size, row)] for row in range(total))
         chunks = [range(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
         with ProcessPoolExecutor(

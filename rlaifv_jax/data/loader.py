@@ -1,7 +1,7 @@
 """Batches in an order that depends on nothing but (seed, epoch, step), made by grain worker processes.
 
-Resuming needs one integer, the step: every step's batch can be built from its number alone. That also makes the
-batches independent of the number of hosts and of workers.
+Resuming needs one integer, the step: every step's batch can be built from its number alone. That also makes
+the batches independent of the number of hosts and of workers.
 """
 
 import sys
@@ -43,6 +43,7 @@ class StepBuilder:
         accumulate: int,
         batch_rows: int,
         local_rows: np.ndarray,
+        pad_images: bool,
         references: References | None,
     ):
         self._source, self._encoder, self._shape = source, encoder, shape
@@ -50,17 +51,19 @@ class StepBuilder:
         self._seed, self._shuffle, self._wrap = seed, shuffle, wrap
         self._accumulate, self._batch_rows, self._local_rows = accumulate, batch_rows, local_rows
         self._references = references
+        self._pad_images = pad_images
 
     def row_plan(self, step: int) -> list[list[int]]:
         """Which examples (positions in the index) stand in each of the A·B global rows of a step.
 
-        One example a row. A packing plan can take this method's place: everything after it takes lists of any length.
+        One example a row. A packing plan can take this method's place: everything after it takes lists of any
+        length.
         """
         count, per_step = len(self._rows), self._accumulate * self._batch_rows
         start, stop = step * per_step, (step + 1) * per_step
         if self._wrap:
             return [[int(p)] for p in stream_positions(count, self._seed, start, stop, shuffle=self._shuffle)]
-        last = max(min(stop, count), start)
+        last = min(stop, count)
         places = stream_positions(count, self._seed, start, last, shuffle=self._shuffle)
         return [[int(p)] for p in places] + [[]] * (stop - last)
 
@@ -75,24 +78,26 @@ class StepBuilder:
         row = int(self._rows[position])
         try:
             example = self._source.example(row)
-            picture = None
+            pixels = None
             if example.image is not None:
-                picture = images.center_crop(images.decode(example.image), self._shape.image_size)
+                picture = images.decode(example.image)
+                picture = images.pad_to_square(picture) if self._pad_images else picture
+                pixels = images.center_crop(picture, self._shape.image_size)
             reference = None if self._references is None else self._references.per_target(row)
-            return Item(self._encoder.encode(example), picture, reference)
+            return Item(self._encoder.encode(example), pixels, reference)
         except Exception as error:
-            # The scan let this row pass, so the files have changed since, or it is our mistake: either way, say where.
-            raise RuntimeError(
-                f"data: {self._source.path}, row {row} (id {self._source.id(row)}): {type(error).__name__}: {error}"
-            ) from error
+            # The scan let this row pass: the files have changed since, or it is our mistake.
+            where = f"{self._source.path}, row {row} (id {self._source.id(row)})"
+            raise RuntimeError(f"data: {where}: {type(error).__name__}: {error}") from error
 
 
 class Loader:
     """Iterates over `(step, Batch)` with leaves `[A, B_local, …]` for steps `start_step` … `steps` - 1.
 
-    `pairs_per_step` pairs make a step, in `accumulate` micro-steps of B rows. `local_rows` names the rows of the
-    global B that this process holds. `steps=None` means one pass, its last batch filled up with empty rows
-    (evaluation). `row_length` and `targets` 0 take the index's own. Iterating again starts at `start_step` again.
+    `pairs_per_step` pairs make a step, in `accumulate` micro-steps of B rows. `local_rows` names the rows of
+    the global B that this process holds. `steps=None` means one pass, its last batch filled up with empty
+    rows (evaluation). `row_length` and `targets` 0 take the index's own. Iterating again starts at
+    `start_step` again.
 
     With `workers` > 0 the script needs `if __name__ == "__main__":`, because worker processes import it.
     """
@@ -110,6 +115,7 @@ class Loader:
         local_rows: np.ndarray | Sequence[int] | None = None,
         row_length: int = 0,
         targets: int = 0,
+        pad_images: bool = False,
         shuffle: bool = True,
         start_step: int = 0,
         steps: int | None = None,
@@ -120,9 +126,8 @@ class Loader:
             raise UserError(f"data: {index.path} has no usable row")
         if accumulate < 1 or pairs_per_step < 1 or pairs_per_step % accumulate:
             legal = ", ".join(str(n) for n in range(1, pairs_per_step + 1) if pairs_per_step % n == 0)
-            raise UserError(
-                f"train.accumulate={accumulate} must divide train.batch_pairs={pairs_per_step}; legal: {legal}"
-            )
+            given = f"train.accumulate={accumulate} does not divide train.batch_pairs={pairs_per_step}"
+            raise UserError(f"{given}; legal: {legal}")
         batch_rows = pairs_per_step // accumulate
         local = np.arange(batch_rows) if local_rows is None else np.asarray(local_rows, np.int64)
         if len(local) and not (local.min() >= 0 and local.max() < batch_rows):
@@ -150,6 +155,7 @@ class Loader:
             accumulate=accumulate,
             batch_rows=batch_rows,
             local_rows=local,
+            pad_images=pad_images,
             references=references,
         )
 
@@ -171,11 +177,13 @@ class Loader:
                 num_workers=min(self._workers, len(self)), per_worker_buffer_size=1
             )
             dataset = dataset.mp_prefetch(options)
-        yield from iter(dataset)
+        for step, batch in dataset:
+            # A worker's leaves are views of shared memory that goes away with them: a copy is safe to keep.
+            yield step, Batch(*(np.array(leaf) for leaf in batch)) if self._workers > 0 else batch
 
 
 def _accept_unparsed_flags() -> None:
-    """grain reads absl flags when it starts workers, which fails in programs that never parsed any (pytest)."""
+    """grain reads absl flags when it starts workers; that fails in programs that never parsed any."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

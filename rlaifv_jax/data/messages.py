@@ -31,7 +31,7 @@ def is_messages(value: Any) -> bool:
 
 
 def read_dialogue(value: Any, column: str) -> Dialogue:
-    """Read a list of `{role, content}` or `{from, value}`; the image may only stand before the first question."""
+    """Read a list of `{role, content}` or `{from, value}`; an image may only stand at the first question."""
     if not is_messages(value):
         raise CellError(column, "a list of messages", value)
     turns, images = [], 0

@@ -15,10 +15,10 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def stream_positions(count: int, seed: int, start: int, stop: int, *, shuffle: bool) -> np.ndarray:
-    """Entries start…stop-1 of the endless stream of epochs, each a permutation of 0…count-1: int64[stop - start].
+    """Entries start…stop-1 of the endless stream of epochs, each a permutation of 0…count-1: int64[n].
 
-    A step takes the next entries of the stream, so the end of an epoch flows on into the next one and no example
-    is dropped or repeated within an epoch.
+    A step takes the next entries of the stream, so the end of an epoch flows on into the next one and no
+    example is dropped or repeated within an epoch.
     """
     places = np.arange(start, stop, dtype=np.int64)
     if not shuffle:

@@ -18,8 +18,8 @@ LONGEST_PATH = 100
 def read_image(row: Mapping[str, Any], folder: str | None) -> bytes | None:
     """Return the row's one image, still encoded, or None for a row of text only.
 
-    Looks at `images`, `image` and `image_path`, in this order. Relative paths start in `folder`. Raises `BadRow`
-    for several images or a file that is not there, `CellError` for a cell of another type.
+    Looks at `images`, `image` and `image_path`, in this order. Relative paths start in `folder`. Raises
+    `BadRow` for several images or a file that is not there, `CellError` for a cell of another type.
     """
     column = next((name for name in ("images", "image") if row.get(name) is not None), "image_path")
     cell = row.get(column)

@@ -23,7 +23,7 @@ class RowShape:
 
 @dataclass(frozen=True)
 class Item:
-    """An example ready to be placed: tokens, uint8[size, size, 3] or None, and per answer float32[targets] or None."""
+    """An example ready to be placed: its tokens, uint8[size, size, 3] pixels, per answer float32[targets]."""
 
     encoded: Encoded
     image: np.ndarray | None = None

@@ -4,6 +4,7 @@ source = open_source("pairs.parquet", objective="dpo")
 source.example(7)      # Example(row=7, id='…', image=b'…', turns=(Turn('user', '…'),), answers=('…', '…'))
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from rlaifv_jax.data import forms
 from rlaifv_jax.data.faults import BadRow
@@ -89,6 +91,10 @@ class Source:
         """All original columns of a row, images encoded: what one needs to write it again."""
         return self._table.row(row)
 
+    def table(self, rows: Sequence[int] | np.ndarray) -> pa.Table:
+        """Rows as an Arrow table with all original columns, images encoded."""
+        return self._table.table([int(row) for row in rows])
+
     def id(self, row: int) -> str:
         """The row's own id, or its number where it has none."""
         return _id(self._table.texts(row), row)
@@ -96,8 +102,8 @@ class Source:
     def example(self, row: int, *, image: bool = True) -> Example:
         """Read a row; `image=False` leaves the image out without reading it.
 
-        Raises `BadRow` for a row that cannot be used, `UserError` (file, row, column, expected) for a cell of the
-        wrong type.
+        Raises `BadRow` for a row that cannot be used, `UserError` (file, row, column, expected) for a cell of
+        the wrong type.
         """
         cells = self._table.row(row) if image else self._table.texts(row)
         try:
@@ -161,10 +167,8 @@ def open_source(
             f"data: {table.name}, row 0: columns {found} fit no form for {objective}; expected {wanted}"
         )
     source = Source(table, form, objective)
-    try:
+    with contextlib.suppress(BadRow):  # one bad row does not speak for the file; the scan reports it
         source.example(0, image=False)
-    except BadRow:
-        pass  # one bad row does not speak for the file; the scan reports it
     return source
 
 

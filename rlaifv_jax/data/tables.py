@@ -1,7 +1,7 @@
 """Rows on disk or on the hub behind one small interface: Parquet and Arrow, or JSON.
 
-Arrow tables are memory-mapped by Hugging Face `datasets`, JSON lines are found by byte offset: either way a row can
-be read in any order, and a copy for a worker process costs next to nothing.
+Arrow tables are memory-mapped by Hugging Face `datasets`, JSON lines are found by byte offset: either way a
+row can be read in any order, and a copy for a worker process costs next to nothing.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 
 from rlaifv_jax.errors import UserError
 
@@ -36,6 +37,9 @@ class Table(Protocol):
 
     def texts(self, number: int) -> dict[str, Any]:
         """A row, where possible without its images."""
+
+    def table(self, numbers: list[int]) -> pa.Table:
+        """Rows with all their columns."""
 
     def folder(self, number: int) -> str | None:
         """Where the relative paths of a row start."""
@@ -93,6 +97,10 @@ class ArrowTable:
     def row(self, number: int) -> dict[str, Any]:
         """All columns of a row; images stay encoded."""
         return self._all[int(number)].to_pylist()[0]
+
+    def table(self, numbers: list[int]) -> pa.Table:
+        """Rows with all their columns, as they are stored."""
+        return self._all[numbers]
 
     def texts(self, number: int) -> dict[str, Any]:
         """The row without its image columns, which are not read."""
@@ -163,6 +171,12 @@ class JsonTable:
             raise UserError(f"data: {self._files[file]}, row {number}: expected a JSON object, found {found}")
         return record
 
+    def table(self, numbers: list[int]) -> pa.Table:
+        """Rows with all their columns; what Arrow has no type for becomes JSON text."""
+        records = [self.row(number) for number in numbers]
+        names = list(dict.fromkeys(name for record in records for name in record))
+        return pa.table({name: _column([record.get(name) for record in records]) for name in names})
+
     def texts(self, number: int) -> dict[str, Any]:
         """The same as `row`: a line is read as a whole."""
         return self.row(number)
@@ -170,6 +184,13 @@ class JsonTable:
     def folder(self, number: int) -> str | None:
         """The folder of the file that holds the row."""
         return os.path.dirname(self._files[int(self._places[number, 0])])
+
+
+def _column(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
 
 
 def _open(file: str) -> Any:

@@ -58,12 +58,12 @@ def get_template(name: str) -> Template:
 
 
 def render(template: Template, turns: Sequence[Turn], answer: str, *, image: bool) -> str:
-    """The full text of a conversation that ends in `answer`. With an image, its tag leads the first question."""
+    """The full text of a conversation that ends in `answer`; an image's tag leads the first question."""
     return _render_turns(template, [*turns, Turn("assistant", answer)], image)
 
 
 def render_prompt(template: Template, turns: Sequence[Turn], *, image: bool) -> str:
-    """The text to generate from: as `render`, up to the assistant's name and colon, without a trailing blank."""
+    """The text to generate from: up to the assistant's name and colon, without a trailing blank."""
     return _render_turns(template, turns, image) + f"{template.assistant}:"
 
 

@@ -1,10 +1,11 @@
 """Text to token ids and back, exactly as the models were trained.
 
-Vicuna, Mistral and their kin come with a SentencePiece model, and RLAIF-V used transformers' former slow LLaMA
-tokenizer on it. That class is gone from transformers 5: `AutoTokenizer` builds a fast tokenizer instead, which
-treats blanks otherwise (a chunk that begins with a blank always, and every chunk when it is guessed from a
-directory without `tokenizer.json`). A blank more or less moves the label mask, so we drive SentencePiece ourselves.
-Models without `tokenizer.model` (Llama-3, Yi) only ever had fast tokenizers; they get `AutoTokenizer`.
+Vicuna, Mistral and their kin come with a SentencePiece model, and RLAIF-V used transformers' former slow
+LLaMA tokenizer on it. That class is gone from transformers 5: `AutoTokenizer` builds a fast tokenizer
+instead, which treats blanks otherwise (a chunk that begins with a blank always, and every chunk when it is
+guessed from a directory without `tokenizer.json`). A blank more or less moves the label mask, so we drive
+SentencePiece ourselves. Models without `tokenizer.model` (Llama-3, Yi) only ever had fast tokenizers; they
+get `AutoTokenizer`.
 """
 
 import hashlib
@@ -49,7 +50,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if (folder / FAST_FILE).exists():
         return FastTokenizer(folder)
     raise UserError(
-        f"tokenizer: {folder} holds neither {SENTENCEPIECE_FILE} (SentencePiece) nor {FAST_FILE} (fast tokenizer); "
+        f"tokenizer: {folder} holds neither {SENTENCEPIECE_FILE} (SentencePiece) nor {FAST_FILE} (fast); "
         "copy the tokenizer files of the model there"
     )
 
@@ -57,8 +58,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 class SentencePieceTokenizer:
     """The slow LLaMA tokenizer of transformers 4 on a SentencePiece model, `legacy` and not.
 
-    The text is first cut at special and added tokens. Legacy: SentencePiece puts its dummy blank before every piece
-    of text in between. Not legacy: only before the first, and none if a special token opens the text.
+    The text is first cut at special and added tokens. Legacy: SentencePiece puts its dummy blank before every
+    piece of text in between. Not legacy: only before the first, and none if a special token opens the text.
     """
 
     def __init__(self, folder: str | Path):
@@ -136,7 +137,8 @@ class SentencePieceTokenizer:
     def _encode_plain(self, text: str) -> list[int]:
         if self.legacy or not text.startswith((BLANK, " ")):
             return self._model.encode(text)
-        # Without its dummy blank SentencePiece also swallows a real one at the start; a shield in front saves it.
+        # Without its dummy blank SentencePiece also swallows a real one at the start; a shield in front saves
+        # it.
         return self._model.encode(self._unk + text)[self._unk_length :]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
@@ -146,9 +148,13 @@ class SentencePieceTokenizer:
             if number not in self._texts:
                 run.append(number)
             elif not skip_special:
-                text += self._model.decode(run) + self._texts[number]
+                text += self._decode_plain(run, first=not text) + self._texts[number]
                 run = []
-        return text + self._model.decode(run)
+        return text + self._decode_plain(run, first=not text)
+
+    def _decode_plain(self, ids: list[int], first: bool) -> str:
+        text = self._model.decode(ids)  # a legacy model takes its own dummy blank away
+        return text[1:] if first and not self.legacy and text.startswith(" ") else text
 
 
 class FastTokenizer:
@@ -186,7 +192,7 @@ class FastTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of `ids`."""
-        return self._hf.decode(list(ids), skip_special_tokens=skip_special)
+        return str(self._hf.decode(list(ids), skip_special_tokens=skip_special))
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -204,7 +210,7 @@ def _content(token: Any) -> str | None:
 
 
 def _special_names(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """`{'unk_token': '<unk>', …}`: LLaMA's own names, overruled by the map file, then by the configuration."""
+    """LLaMA's own names by key, overruled by the map file, then by the configuration."""
     names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     for table in (_read_json(folder / "special_tokens_map.json"), settings):
         for key in (*names, "pad_token"):
@@ -227,6 +233,6 @@ def _strip_flags(settings: dict[str, Any], special: dict[str, Any]) -> dict[str,
 def _without_dummy_blank(blob: bytes) -> bytes:
     from sentencepiece import sentencepiece_model_pb2 as proto
 
-    model = proto.ModelProto.FromString(blob)
+    model = proto.ModelProto.FromString(blob)  # type: ignore[attr-defined]  # generated code
     model.normalizer_spec.add_dummy_prefix = False
     return model.SerializeToString()

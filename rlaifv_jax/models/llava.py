@@ -51,7 +51,11 @@ class Llava(nnx.Module):
         """Rows → final hidden states [B, T, D]."""
         rows, count = batch.images.shape[:2]
         images = constrain(batch.images.reshape(rows * count, *batch.images.shape[2:]), "batch")
-        features = self.image_features(images, compute).reshape(rows, -1, self.config.decoder.width)  # [B, I·P, D]
+        features = self.image_features(images, compute)  # [B·I, P, D]
+        return self.decode(features.reshape(rows, -1, self.config.decoder.width), batch, compute)
+
+    def decode(self, features: jax.Array, batch: Batch, compute: Compute) -> jax.Array:
+        """The same with the rows' image features [B, I·P, D] at hand."""
         placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
         x = jnp.where((batch.patches >= 0)[..., None], placed, self.decoder.embed(batch.tokens))
         layout = Layout(batch.segments, batch.branches)

@@ -1,0 +1,59 @@
+"""The small world: every stage of a tiny LLaVA's life, minutes on two CPU cores (rlaifv_jax/shapes).
+
+    python -m rlaifv_jax.train --config=configs/shapes.py            DPO on the shipped policy, as `make demo` does
+    python -m rlaifv_jax.train --config=configs/shapes.py:base       SFT on true captions and questions
+    python -m rlaifv_jax.train --config=configs/shapes.py:policy     SFT of the base on captions with a bias
+
+`python -m rlaifv_jax.shapes.build` makes the models of the first two stages and `python -m rlaifv_jax.shapes.demo`
+the data of the last; both run these configs. The learning rates are a thousand times those of a 7B model.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+STAGES = ("base", "policy", "dpo")
+
+
+def get_config(stage: str | None = None) -> ConfigDict:
+    stage = stage or "dpo"
+    if stage not in STAGES:
+        raise ValueError(f"configs/shapes.py:{stage} is not known; choose one of {', '.join(STAGES)}")
+    config = base.get_config()
+    config.precision.compute = "float32"  # bfloat16 is slow on CPUs
+    config.data.workers = 0  # a picture of 48 pixels takes less time to decode than to send between processes
+    config.train.remat = "none"
+    config.train.batch_pairs = 32
+    config.checkpoint.every = 100_000  # at the end only
+    config.optim.grad_clip = 1.0
+    config.optim.warmup_ratio = 0.1
+
+    if stage == "dpo":
+        import rlaifv_jax.shapes  # found from any directory
+
+        config.model.path = str(Path(rlaifv_jax.shapes.__file__).parent / "models" / "policy")
+        config.data.path = "out/demo/pairs.parquet"
+        config.output_dir = "out/demo/dpo"
+        config.train.epochs = 2.0
+        config.train.row_length = 192
+        config.optim.lr = 1e-4
+        config.optim.weight_decay = 0.0
+        config.dpo.beta = 0.3
+        return config
+
+    config.train.objective = "sft"
+    config.model.path = f"out/shapes/{'start' if stage == 'base' else 'base'}"
+    config.data.path = f"out/shapes/{stage}.parquet"
+    config.output_dir = f"out/shapes/runs/{stage}"
+    config.optim.beta2 = 0.98
+    if stage == "base":
+        config.train.vision = True
+        config.train.steps = 2000
+        config.optim.lr = 3e-3
+        config.optim.warmup_ratio = 0.025
+    else:
+        config.train.steps = 500
+        config.optim.lr = 1e-3
+    return config

@@ -1,0 +1,134 @@
+"""Write a model for others: the layout of the original code, or that of transformers.
+
+    original    LlavaLlamaForCausalLM, opens in haotian-liu/LLaVA and RLAIF-V
+    llava-hf    LlavaForConditionalGeneration, opens in transformers
+
+The vocabularies differ. transformers needs a row for `<image>` and one for `<pad>` and rounds the rows up to a multiple
+of 64, so `llava-hf` gets rows appended (the mean of the others; no text uses them), and `original` loses them again.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from convert import layouts
+from convert.export_files import write_files
+from convert.llava import Entry
+from convert.load import Checkpoint
+from convert.safetensors_file import ShardWriter
+from convert.tensors import DTYPES
+from rlaifv_jax.errors import UserError
+
+ROW_MULTIPLE = 64
+VOCABULARY = ("decoder/embedding", "decoder/head/kernel")
+
+
+def export_checkpoint(
+    source: Checkpoint,
+    destination: Path,
+    layout: str,
+    dtype: str = "keep",
+    shard_bytes: int = 5 * 10**9,
+    template: str | None = None,
+    with_tower: bool = False,
+) -> None:
+    """Write weights, config, tokenizer, processor and generation files to `destination`.
+
+    Everything goes to a directory beside it that is renamed at the end, so `destination` is complete or absent;
+    an older `destination` is replaced. Memory: one shard.
+
+    Args:
+      source: from `open_checkpoint`; in the same layout with dtype 'keep', every tensor comes out bit for bit.
+      layout: 'original' or 'llava-hf'. dtype: 'keep' or a name in convert.tensors.DTYPES.
+      template: conversation template for the chat template; None: that of the source, else llava_v1.
+      with_tower: write the image tower to the original layout although the source took it from elsewhere.
+
+    Raises:
+      UserError: no tokenizer where one must be rewritten, or one that cannot be.
+    """
+    partial = destination.parent / f".{destination.name}.partial"
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    try:
+        target = layouts.BY_NAME[layout]
+        if layout == "llava-hf" and source.source_layout != "original":
+            target = layouts.LLAVA_HF
+        tower = with_tower or layout != "original" or source.notes.tower == "inside"
+        rows = target_rows(source, layout)
+        write_files(source, partial, layout, rows, dtype, template, tower)
+        ShardWriter(partial, shard_bytes).write(_tensors(source, target, rows, dtype, tower))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _put_in_place(partial, destination)
+
+
+def target_rows(source: Checkpoint, layout: str) -> int:
+    """Rows of the vocabulary in the exported model."""
+    rows: int = source.config.decoder.vocab_size
+    if (source.source_layout == "original") == (layout == "original"):
+        return rows
+    if layout == "original":
+        return original_rows(source)
+    return math.ceil((rows + 2) / ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def original_rows(source: Checkpoint) -> int:
+    """Rows that the tokenizer had before `<image>`, the first token that transformers adds."""
+    rows: int = source.config.decoder.vocab_size
+    raw = source.raw_config
+    image = int(raw.get("image_token_index") or raw.get("image_token_id") or 32000)
+    pieces = 0
+    model = source.directory / "tokenizer.model"
+    if model.exists():
+        import sentencepiece
+
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(model)).get_piece_size()
+    wanted = max(image, pieces)
+    if wanted > rows:
+        raise UserError(f"{source.directory}: the tokenizer has {wanted} pieces, the model only {rows} rows")
+    return wanted
+
+
+def _tensors(
+    source: Checkpoint, target: layouts.Layout, rows: int, dtype: str, tower: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    entries = [entry for entry in source.entries if tower or entry.part != "vision"]
+    for entry in tqdm(entries, desc="exporting", unit=" tensors", disable=None):
+        yield target.full(entry.part, entry.name), _theirs(source, entry, rows, dtype)
+
+
+def _theirs(source: Checkpoint, entry: Entry, rows: int, dtype: str) -> np.ndarray:
+    leaf = source.leaves[entry.path]
+    kept = leaf.dtype_of(entry.layer)
+    tensor = leaf.read(entry.layer)
+    if entry.back is not None:
+        tensor = np.transpose(tensor, entry.back)
+    if entry.path in VOCABULARY:
+        tensor = _resize(tensor, rows)
+    return np.ascontiguousarray(tensor.astype(kept if dtype == "keep" else DTYPES[dtype], copy=False))
+
+
+def _resize(tensor: np.ndarray, rows: int) -> np.ndarray:
+    """[V, D] with rows cut off, or the mean row appended."""
+    if rows <= len(tensor):
+        return tensor[:rows]
+    mean = tensor.mean(axis=0, dtype=np.float32).astype(tensor.dtype)
+    return np.concatenate([tensor, np.broadcast_to(mean, (rows - len(tensor), tensor.shape[1]))])
+
+
+def _put_in_place(partial: Path, destination: Path) -> None:
+    old = destination.parent / f".{destination.name}.old"
+    if destination.exists():
+        if old.exists():
+            shutil.rmtree(old)
+        os.replace(destination, old)
+    os.replace(partial, destination)
+    if old.exists():
+        shutil.rmtree(old)

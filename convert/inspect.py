@@ -1,0 +1,56 @@
+"""What a model directory is, told from configs and headers."""
+
+from typing import Any
+
+import numpy as np
+
+from convert.load import open_checkpoint
+from convert.orbax_dir import PARAMS, is_orbax_dir
+from convert.tensors import weight_files
+from rlaifv_jax.models.blueprint import flat
+
+PARTS = {"vision": "image tower", "projector": "projector", "decoder": "language model"}
+
+
+def describe(path: Any, vision_path: Any = None) -> str:
+    """A few lines: family, layout, dtypes, parameters of each part, files, tokenizer, template.
+
+    Raises:
+      UserError: the directory is incomplete or does not fit its config; the message says where.
+    """
+    model = open_checkpoint(path, vision_path)
+    shapes = flat(model.blueprint.shapes)
+    counts = dict.fromkeys(PARTS, 0)
+    dtypes: dict[str, int] = {}
+    for name, leaf in shapes.items():
+        size = int(np.prod(leaf.shape))
+        counts[name.split("/")[0]] += size
+        dtype = model.leaves[name].dtype.name
+        dtypes[dtype] = dtypes.get(dtype, 0) + size
+    total = sum(counts.values())
+    if is_orbax_dir(path):
+        files = f"{PARAMS}/ (Orbax)"
+    else:
+        found = weight_files(model.directory)
+        gigabytes = sum(file.stat().st_size for file in found) / 1e9
+        files = f"{len(found)} × {found[0].suffix}, {gigabytes:.2f} GB"
+    tokenizers = [name for name in ("tokenizer.model", "tokenizer.json") if (model.directory / name).exists()]
+    decoder, vision = model.config.decoder, model.config.vision
+    lines = [
+        ("family", model.family.name),
+        ("layout", model.source_layout),
+        ("dtype", ", ".join(f"{name} {count / total:.0%}" for name, count in sorted(dtypes.items()))),
+        *((label, f"{counts[part]:,} parameters") for part, label in PARTS.items()),
+        ("total", f"{total:,} parameters"),
+        ("tower", f"{vision.layers} layers, {vision.image_size} pixels, {model.notes.tower} the checkpoint"),
+        (
+            "decoder",
+            f"{decoder.layers} layers, width {decoder.width}, heads {decoder.heads}/{decoder.kv_heads}",
+        ),
+        ("vocabulary", f"{decoder.vocab_size} rows"),
+        ("files", files),
+        ("tokenizer", ", ".join(tokenizers) or "none"),
+        ("template", model.template or "not recorded"),
+        ("complete", "yes: every tensor is there, in the shape of config.json"),
+    ]
+    return "\n".join(f"{label + ':':<16}{text}" for label, text in lines)

@@ -1,0 +1,216 @@
+"""Open a model, wherever it is: a Hugging Face directory, a hub id, or a directory of this project."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from convert import layouts
+from convert.hub import local_directory
+from convert.leaves import FileLeaf, Leaf, match
+from convert.llava import Entry, table
+from convert.orbax_dir import (
+    Notes,
+    clear,
+    is_orbax_dir,
+    local_assets,
+    mixed_dtypes,
+    read_notes,
+    read_params,
+    save_params,
+    write_assets,
+)
+from convert.stream import load_params
+from convert.tensors import LazyTensor, read_directory
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
+from rlaifv_jax.models.families import Family, family_of, is_original, tower_of
+from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, image_statistics, read_json
+from rlaifv_jax.parallel import make_mesh
+
+# Small files that travel with a model.
+ASSET_SUFFIXES = (".json", ".model", ".jinja", ".txt")
+NOT_ASSETS = ("rlaifv.json", "trainer_state.json", "model_index.json")
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model whose weights have not been read yet; everything that headers and configs tell has been checked.
+
+    family, config, blueprint: see rlaifv_jax.models. raw_config: config.json as it is. directory: a local
+    directory with config and tokenizer. assets: the small files to keep with the model. leaves: where
+    each parameter comes from. notes: layout of the source, template, dtypes.
+    """
+
+    family: Family
+    config: Any
+    blueprint: Blueprint
+    raw_config: Json
+    directory: Path
+    assets: tuple[Path, ...]
+    leaves: Mapping[str, Leaf]
+    notes: Notes
+
+    @property
+    def source_layout(self) -> str:
+        """Name of the key layout the weights came in, see convert.layouts."""
+        return self.notes.source_layout
+
+    @property
+    def template(self) -> str | None:
+        """Conversation template the model was trained with, where known."""
+        return self.notes.template
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Rows of the table between our parameters and the tensors of files."""
+        return table(self.config)
+
+    def load(self, mesh: Mesh, dtype: Callable[[str], Any | None] = lambda path: None) -> Params:
+        """The parameters as a nested dict of arrays, sharded over `mesh`, read tensor by tensor.
+
+        dtype: parameter path → dtype, None for that of the files. Every process must call this.
+        """
+        return load_params(self.leaves, self.blueprint, mesh, dtype)
+
+    def save_assets(self, directory: Any, template: str | None = None, tensor_dtypes: Any = None) -> None:
+        """Start a model directory: config, tokenizer, notes. `save_params` completes it."""
+        notes = Notes(
+            family=self.notes.family,
+            source_layout=self.notes.source_layout,
+            tower=self.notes.tower,
+            template=template or self.notes.template,
+            vision_config=self.notes.vision_config,
+            tensor_dtypes=tensor_dtypes or {},
+        )
+        write_assets(directory, self.assets, notes)
+
+    def mixed_dtypes(self) -> dict[str, list[str]]:
+        """Layers' dtypes of the parameters whose layers are not all of one dtype."""
+        counts = {entry.path: (entry.layer or 0) + 1 for entry in self.entries}
+        return mixed_dtypes(
+            {path: [leaf.dtype_of(i) for i in range(counts[path])] for path, leaf in self.leaves.items()}
+        )
+
+
+def open_checkpoint(path: Any, vision_path: Any = None) -> Checkpoint:
+    """Read configs and headers of a model and check that they fit each other.
+
+    Args:
+      path: Hugging Face directory, hub id, or a directory written by this project (may be gs://).
+      vision_path: directory or hub id of the CLIP tower. Used where the checkpoint has no tower of its own,
+        as liuhaotian/llava-v1.5-7b; left alone otherwise. None: what config.json names.
+
+    Raises:
+      UserError: what is wrong, in one line.
+    """
+    if is_orbax_dir(path):
+        return _open_orbax(path)
+    directory = local_directory(path, "model.path")
+    file = directory / "config.json"
+    raw = read_json(file)
+    family = family_of(raw, str(file))
+    tensors = {
+        name: tensor for name, tensor in read_directory(directory).items() if not layouts.DERIVED.search(name)
+    }
+    separate = is_original(raw) and not any("vision_tower." in name for name in tensors)
+    tower_path = vision_path or raw.get("mm_vision_tower")
+    if separate and not tower_path:
+        raise UserError(f"{directory}: has no image tower; set model.vision_path to one")
+    tower_directory = local_directory(tower_path, "model.vision_path") if separate else None
+    sizes = _tower_sizes(raw, tower_directory, tower_path)
+    processor = next((d for d in (directory, tower_directory) if d and _processor_files(d)), directory)
+    config = family.parse(raw, str(file), sizes, image_statistics(processor))
+    plan = blueprint(family.module, config)
+    shapes = {name: leaf.shape for name, leaf in flat(plan.shapes).items()}
+    entries = table(config)
+    own = [entry for entry in entries if tower_directory is None or entry.part != "vision"]
+    layout = layouts.detect(tensors, [(entry.part, entry.name) for entry in own], directory)
+    names = {(entry.part, entry.name): layout.full(entry.part, entry.name) for entry in own}
+    leaves = match(own, tensors, names, shapes, directory)
+    if tower_directory is not None:
+        leaves |= _tower_leaves(tower_directory, [e for e in entries if e.part == "vision"], shapes)
+    notes = Notes(
+        family=family.name,
+        source_layout=layout.name,
+        tower="inside" if tower_directory is None else "separate",
+        template=None,
+        vision_config=sizes,
+    )
+    assets = _assets(directory) + (() if processor == directory else _processor_files(processor))
+    return Checkpoint(family, config, plan, raw, directory, assets, leaves, notes)
+
+
+def _open_orbax(path: Any) -> Checkpoint:
+    notes = read_notes(path)
+    directory = local_assets(path)
+    file = directory / "config.json"
+    raw = read_json(file)
+    family = family_of(raw, str(file))
+    config = family.parse(raw, str(file), notes.vision_config, image_statistics(directory))
+    plan = blueprint(family.module, config)
+    leaves = read_params(path, {name: leaf.shape for name, leaf in flat(plan.shapes).items()}, notes)
+    return Checkpoint(family, config, plan, raw, directory, _assets(directory), leaves, notes)
+
+
+def import_checkpoint(
+    source: Checkpoint, directory: Any, template: str | None = None, replace: bool = False
+) -> None:
+    """Write a model as a directory of this project, every tensor in its own dtype.
+
+    replace: remove what `directory` holds first. Memory: the model, on this host.
+    """
+    if replace:
+        clear(directory)
+    source.save_assets(directory, template, source.mixed_dtypes())
+    save_params(directory, source.load(make_mesh(1, 1, 1, jax.devices("cpu")[:1])))
+
+
+def _tower_sizes(raw: Json, tower_directory: Path | None, tower_path: Any) -> Json:
+    """vision_config: of the directory the tower is read from, else embedded, else of the tower that is named."""
+    if tower_directory is None:
+        embedded = tower_of(raw)
+        if embedded is not None:
+            return embedded
+        if raw.get("mm_vision_tower") in KNOWN_TOWERS:
+            return KNOWN_TOWERS[raw["mm_vision_tower"]]
+        if not tower_path:
+            raise UserError("config.json says nothing of the image tower's sizes; set model.vision_path")
+        tower_directory = local_directory(tower_path, "model.vision_path")
+    values = read_json(tower_directory / "config.json")
+    return values.get("vision_config", values)
+
+
+def _tower_leaves(
+    directory: Path, entries: list[Entry], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, FileLeaf]:
+    """A CLIP directory, with or without its text half."""
+    tensors: dict[str, LazyTensor] = {
+        name: tensor
+        for name, tensor in read_directory(directory).items()
+        if not layouts.DERIVED.search(name) and not layouts.CLIP_TEXT.match(name)
+    }
+    prefix = next(
+        (prefix for prefix in layouts.CLIP_PREFIXES if any(name.startswith(prefix) for name in tensors)), ""
+    )
+    names = {(entry.part, entry.name): prefix + entry.name for entry in entries}
+    return match(entries, tensors, names, shapes, directory)
+
+
+def _assets(directory: Path) -> tuple[Path, ...]:
+    return tuple(
+        file
+        for file in sorted(directory.iterdir())
+        if file.is_file()
+        and file.suffix in ASSET_SUFFIXES
+        and file.name not in NOT_ASSETS
+        and not file.name.endswith(".index.json")
+    )
+
+
+def _processor_files(directory: Path) -> tuple[Path, ...]:
+    return tuple(directory / name for name in PROCESSOR_FILES if (directory / name).exists())

@@ -1,0 +1,124 @@
+"""The running account of a training loop: progress bar, metrics, speed.
+
+The device works while the host writes: metrics of a step are fetched only when the next one is already under way.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from rlaifv_jax import flops, parallel
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.loader import Loader
+from rlaifv_jax.evaluate import named
+from rlaifv_jax.metrics import RunLog
+from rlaifv_jax.optim import Optim, schedule
+from rlaifv_jax.plan import Plan
+from rlaifv_jax.prepare import Run
+
+
+class Journal:
+    """Does nothing but pass the batches on in every process but the first."""
+
+    def __init__(self, run: Run, plan: Plan, optim: Optim, loader: Loader, start: int):
+        self.run, self.plan, self.loader, self.start = run, plan, loader, start
+        self.learning_rate = schedule(optim)
+        self.main = parallel.is_main()
+        self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.waited = 0.0  # seconds the loop has waited for data since the last line
+        self.clock = time.perf_counter()
+        self.last_step = start
+        self.bar = tqdm(total=plan.steps, initial=start, unit="step", desc="train", disable=not self.main)
+        self.log: RunLog | None = None
+        if self.main:
+            resolved = run.config.to_dict()
+            run.output_dir.mkdir(parents=True, exist_ok=True)
+            (run.output_dir / "config.json").write_text(json.dumps(resolved, indent=2))
+            self.log = RunLog(run.output_dir, start, run.config.wandb, resolved)
+
+    def watch(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
+        """The batches, with the time spent waiting for each."""
+        stream = iter(batches)
+        while True:
+            started = time.perf_counter()
+            item = next(stream, None)
+            self.waited += time.perf_counter() - started
+            if item is None:
+                return
+            yield item
+
+    def record(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Note the metrics of `step` (on device), and write those of the step before."""
+        self._write_pending()
+        self.pending = (step, metrics)
+
+    def record_evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        if self.log:
+            self.log.write(step, metrics)
+            tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Around a checkpoint or an evaluation: everything is written before, and the clock stands still."""
+        self._write_pending()
+        if self.log:
+            self.log.flush()
+        yield
+        self.clock, self.waited = time.perf_counter(), 0.0
+
+    def close(self) -> None:
+        self._write_pending()
+        self.bar.close()
+        if self.log:
+            self.log.close()
+
+    def _write_pending(self) -> None:
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        if not self.log:
+            return
+        values = {name: float(value) for name, value in metrics.items()}  # waits for the device
+        self.bar.update(1)
+        self.bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        if step % self.run.config.train.log_every and step != self.plan.steps:
+            return
+        index = self.run.train.index
+        values |= {
+            "learning_rate": float(self.learning_rate(step - 1)),
+            "epoch": step / self.plan.steps_per_epoch,
+            "data/skipped_rows": len(index.bad),
+            "data/truncated_rows": int(index.truncated.any(axis=1).sum()),
+        }
+        self.log.write(step, named(values, "train"), self._timing(step))
+
+    def _timing(self, step: int) -> dict[str, Any]:
+        """Speed since the last line, from the true lengths of the examples (padding does not count)."""
+        seconds, waited, steps = time.perf_counter() - self.clock, self.waited, step - self.last_step
+        self.clock, self.waited = time.perf_counter(), 0.0
+        index, config = self.run.train.index, self.run.checkpoint.config
+        plan = [self.loader.build.row_plan(number) for number in range(self.last_step, step)]
+        self.last_step = step
+        places = np.array([place for rows in plan for row in rows for place in row])
+        work = flops.row_flops(
+            config,
+            index.prefix_lengths[places],
+            index.answer_lengths[places],
+            index.target_counts[places].sum(axis=1),
+            np.ones(len(places)),
+            train_vision=self.run.config.train.vision,
+        )
+        return {
+            "seconds_per_step": seconds / steps,
+            "data_wait_per_step": waited / steps,
+            "pairs_per_second": len(places) / seconds,
+            "tokens_per_second": float(index.lengths[places].sum()) / seconds,
+            "mfu": flops.mfu(float(work.sum()), seconds),
+        }

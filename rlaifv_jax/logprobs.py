@@ -1,0 +1,40 @@
+"""Log-probabilities of the reference model, computed once and kept on disk.
+
+    python -m rlaifv_jax.logprobs --config=configs/llava15.py --config.data.path=PAIRS
+
+Reads a model and preference pairs; writes the pairs again with a column `logps`, as parquet files in the form of
+the original, to reference.path (default: OUTPUT_DIR/reference). `rlaifv_jax.train` does the same by itself when
+they are missing. Run it alone to prepare several experiments on one model and one data set, and point their
+reference.path to the result.
+
+Kill it at any time; started again it goes on behind the last finished file.
+"""
+
+from typing import Any
+
+from rlaifv_jax import cli
+
+
+def logprobs(config: Any) -> None:
+    """Compute what is missing for the training and the held-out pairs of a config."""
+    import jax
+
+    from rlaifv_jax.fingerprint import model_fingerprint
+    from rlaifv_jax.models.blueprint import join
+    from rlaifv_jax.prepare import prepare
+    from rlaifv_jax.reference import obtain
+
+    run = prepare(config)
+    with jax.set_mesh(run.mesh):
+        params = run.load_params()
+        name = model_fingerprint(join(*params), run.step.dtype)
+        for references in obtain(run, lambda: params, name):
+            cli.say(f"reference log-probs: {len(references.rows)} rows ready")
+
+
+def main() -> None:
+    cli.config_command(logprobs, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

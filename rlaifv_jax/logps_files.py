@@ -1,0 +1,148 @@
+"""Log-probabilities of the reference model on disk: written once, checked before they are used.
+
+A directory of parquet files in the original's form (muffin/eval/muffin_inference_logp.py of RLAIF-V):
+`RLAIF-V-Dataset-withlogp_{shard:03}-{rows}.parquet`, all columns of the data plus a string column `logps`,
+
+    {"logps": [chosen_sum, chosen_mean, [per token …], rejected_sum, rejected_mean, [per token …]]}
+
+The lists hold answer tokens only (the original also stores one meaningless value for every prompt and image
+position). What the numbers belong to stands in the file's metadata, key `rlaifv_jax`: the fingerprint of model,
+data, template, preprocessing and precision, and the rows of the source that the file holds.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from rlaifv_jax.errors import UserError
+
+METADATA_KEY = b"rlaifv_jax"
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference log-probs of many rows, in memory and picklable.
+
+    values: float32[all targets], the targets of a row's answers one after the other. starts: int64[rows + 1, …]
+    by place in `rows`; chosen: int32[rows], how many of a row's values belong to its first answer.
+    """
+
+    rows: np.ndarray  # int64[n] ascending row numbers of the source
+    starts: np.ndarray  # int64[n + 1]
+    chosen: np.ndarray  # int64[n]
+    values: np.ndarray  # float32[starts[-1]]
+
+    @classmethod
+    def pack(cls, rows: Sequence[int], answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> "References":
+        order = np.argsort(np.asarray(rows, np.int64))
+        answers = [answers[place] for place in order]
+        lengths = [len(chosen) + len(rejected) for chosen, rejected in answers]
+        values = [np.asarray(part, np.float32) for pair in answers for part in pair]
+        return cls(
+            np.asarray(rows, np.int64)[order],
+            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            np.array([len(chosen) for chosen, _ in answers], np.int64),
+            np.concatenate(values) if values else np.zeros(0, np.float32),
+        )
+
+    def per_target(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """(chosen, rejected) log-probs of a source row's answer tokens, float32[n] each."""
+        place = int(np.searchsorted(self.rows, row))
+        if place == len(self.rows) or self.rows[place] != row:
+            raise KeyError(f"no reference log-probs for row {row}")
+        start, stop = self.starts[place], self.starts[place + 1]
+        middle = start + self.chosen[place]
+        return self.values[start:middle], self.values[middle:stop]
+
+
+def shard_name(shard: int, rows: int) -> str:
+    return f"RLAIF-V-Dataset-withlogp_{shard:03}-{rows}.parquet"
+
+
+def encode_logps(chosen: np.ndarray, rejected: np.ndarray) -> str:
+    """The JSON text of one row; sums and means in float64 of float32 values."""
+    entry: list[Any] = []
+    for values in (chosen, rejected):
+        exact = [float(value) for value in np.asarray(values, np.float32)]
+        entry += [sum(exact), sum(exact) / max(len(exact), 1), exact]
+    return json.dumps({"logps": entry})
+
+
+def write_shard(
+    path: epath.Path, table: pa.Table, logps: Sequence[str], rows: Sequence[int], fingerprint: dict[str, str]
+) -> None:
+    """Write the source rows `rows` (`table`) with their log-probs; the file appears whole or not at all."""
+    if "logps" in table.column_names:
+        table = table.drop_columns(["logps"])
+    about = json.dumps({"fingerprint": fingerprint, "rows": [int(row) for row in rows]})
+    table = table.append_column("logps", pa.array(list(logps), pa.string()))
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: about})
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as stream:
+        pq.write_table(table, stream)
+    part.replace(path)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished file of ours: its fingerprint and the source rows in it."""
+
+    path: epath.Path
+    fingerprint: dict[str, str]
+    rows: list[int]
+
+
+def find_shards(directory: epath.Path) -> list[Shard]:
+    """Finished files in `directory`; ones that are not ours (no metadata) are a UserError."""
+    shards = []
+    for path in sorted(directory.glob("*.parquet")) if directory.exists() else []:
+        with path.open("rb") as stream:
+            metadata = pq.read_schema(stream).metadata or {}
+        if METADATA_KEY not in metadata:
+            raise UserError(
+                f"reference.path: {path} was not written by this project. To use log-probs of the original code, "
+                "give that directory as data.path (they lie in its column `logps`) and leave reference.path empty."
+            )
+        about = json.loads(metadata[METADATA_KEY])
+        shards.append(Shard(path, about["fingerprint"], about["rows"]))
+    return shards
+
+
+def check(found: dict[str, str], wanted: dict[str, str], where: Any) -> None:
+    """Refuse log-probs that belong to something else.
+
+    Raises:
+      UserError: names the parts that differ.
+    """
+    parts = [part for part in wanted if found.get(part) != wanted[part]]
+    if parts:
+        raise UserError(
+            f"reference log-probs in {where} belong to another {', another '.join(parts)}. Delete that directory "
+            "to compute them anew, choose another reference.path, or set --config.reference.trust to use them."
+        )
+
+
+def read(shards: Sequence[Shard]) -> References:
+    """Load the log-probs of finished files."""
+    rows: list[int] = []
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    for shard in shards:
+        with shard.path.open("rb") as stream:
+            column = pq.read_table(stream, columns=["logps"]).column("logps")
+        rows += shard.rows
+        for text in column.to_pylist():
+            entry = json.loads(text)["logps"]
+            answers.append((np.array(entry[2], np.float32), np.array(entry[5], np.float32)))
+    return References.pack(rows, answers)
+
+
+def default_directory(output_dir: str, path: str) -> epath.Path:
+    return epath.Path(path) if path else epath.Path(output_dir) / "reference"
+
+

@@ -1,0 +1,118 @@
+"""Greedy decoding in a hundred lines, for evaluating small models; the sampling engine will take its place.
+
+There is no key/value cache: every pass runs the whole row again. To make up for it a pass does not settle one
+token but checks a draft of the whole answer (Jacobi decoding, arXiv 2305.10427): the most likely token at every
+place becomes the next draft, until a pass changes nothing. The n-th pass settles at least the n-th token, so the
+result is that of decoding token by token; where one word follows from another, many are settled at once.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from rlaifv_jax.data import images as pixels
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.encode import Encoded, Encoder
+from rlaifv_jax.data.rows import Item, RowShape, build_rows
+from rlaifv_jax.data.templates import Turn, get_template, render_prompt
+from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
+from rlaifv_jax.models.blueprint import Blueprint, Params
+from rlaifv_jax.models.layers import Compute
+
+COMPUTE = Compute(attention="dense", remat="none")
+ROUND = 32  # row lengths are multiples of it, so that few shapes are compiled
+
+
+class Model(Protocol):
+    """What an opened checkpoint (convert.load) tells about a model."""
+
+    config: Any
+    blueprint: Blueprint
+    directory: Any
+    template: str | None
+
+
+def greedy(
+    model: Model,
+    params: Params,
+    questions: Sequence[str],
+    pictures: Sequence[Image.Image],
+    *,
+    max_new_tokens: int,
+    batch: int = 100,
+    pad: bool = True,
+    template: str | None = None,
+) -> list[str]:
+    """The most likely continuation, token by token, of every question about its RGB picture.
+
+    Args:
+      params: the weights, in the precision to compute in.
+      max_new_tokens: an answer that has not ended by then is cut.
+      batch: rows decoded together; a batch ends when its last row has ended.
+      pad: lay oblong pictures on a square instead of cropping them.
+      template: conversation template; None: that of the checkpoint, else llava_v1.
+    """
+    rendering = get_template(template or model.template or "llava_v1")
+    tokenizer, config = load_tokenizer(model.directory), model.config
+    encoder = Encoder(tokenizer, rendering, config.image_tokens, max_length=2**31, objective="sft")
+    items = []
+    for question, picture in zip(questions, pictures, strict=True):
+        ids = encoder.tokenize(render_prompt(rendering, [Turn("user", question)], image=True))
+        prompt = Encoded(np.asarray(ids, np.int32), (), (), config.image_tokens)
+        square = pixels.pad_to_square(picture, config.image_mean) if pad else picture
+        items.append(Item(prompt, pixels.center_crop(square, config.image_size)))
+    longest = max((item.encoded.prefix_length for item in items), default=0) + max_new_tokens
+    shape = RowShape(-(-longest // ROUND) * ROUND, 0, config.image_size, config.image_tokens)
+    answers: list[str] = []
+    for first in range(0, len(items), batch):
+        part = items[first : first + batch]
+        full = part + part[-1:] * (min(batch, len(items)) - len(part))  # one compiled batch size
+        starts = np.array([item.encoded.prefix_length for item in full])
+        rows = build_rows([[item] for item in full], shape)
+        tokens = decode(model.blueprint, params, rows, starts, tokenizer.eos_id, max_new_tokens)
+        answers += [_text(tokenizer, ids) for ids in np.asarray(tokens)[: len(part)]]
+    return answers
+
+
+def decode(
+    blueprint: Blueprint, params: Params, rows: Batch, starts: np.ndarray, eos: int, new: int
+) -> jax.Array:
+    """Rows that hold prompts of `starts` int[B] positions → answers int32[B, new], `eos` from their end on."""
+    length = rows.tokens.shape[1]
+    everywhere = np.ones_like(rows.tokens)  # plain causal rows; what stands behind an answer is seen by none
+    rows = rows._replace(positions=np.arange(length, dtype=np.int32) * everywhere, segments=everywhere)
+    return _passes(params, rows, jnp.asarray(starts, jnp.int32), graph=blueprint.graph, eos=eos, new=new)
+
+
+@partial(jax.jit, static_argnames=("graph", "eos", "new"))
+def _passes(params: Params, rows: Batch, starts: jax.Array, *, graph: Any, eos: int, new: int) -> jax.Array:
+    model = nnx.merge(graph, params)
+    features = model.image_features(rows.images[:, 0], COMPUTE)  # [B, P, D], once for all passes
+    head = model.decoder.head.kernel[...]  # [D, V]
+    places = starts[:, None] + jnp.arange(new)  # [B, N], where the answers stand
+    lines = jnp.arange(len(starts))[:, None]
+
+    def check(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        draft, _, passes = state
+        tokens = rows.tokens.at[lines, places].set(draft)
+        hidden = model.decode(features, rows._replace(tokens=tokens), COMPUTE)  # [B, T, D]
+        before = hidden[lines, places - 1]  # [B, N, D]
+        logits = jnp.einsum("bnd,dv->bnv", before, head, preferred_element_type=jnp.float32)
+        likely = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        ends = jnp.cumsum(likely == eos, axis=1) > 0
+        likely = jnp.where(ends, eos, likely)
+        return likely, jnp.any(likely != draft), passes + 1
+
+    first = (jnp.full(places.shape, eos, jnp.int32), jnp.array(True), jnp.array(0))
+    return jax.lax.while_loop(lambda state: state[1] & (state[2] < new), check, first)[0]
+
+
+def _text(tokenizer: Tokenizer, ids: np.ndarray) -> str:
+    ended = np.flatnonzero(ids == tokenizer.eos_id)
+    return tokenizer.decode(ids[: ended[0]] if len(ended) else ids).strip()

@@ -1,0 +1,41 @@
+"""A picture to look at: held-out scenes with their captions before and after, false sentences in red."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from rlaifv_jax.shapes.captions import parse
+from rlaifv_jax.shapes.datasets import HeldOut
+
+SIDE, LINE, TEXT_WIDTH, MARGIN = 192, 21, 400, 20  # pixels
+INK, FALSE = (40, 40, 40), (200, 20, 20)
+
+
+def draw_examples(
+    file: Path, examples: Sequence[HeldOut], columns: Sequence[tuple[str, Sequence[str]]]
+) -> None:
+    """One row an example: its picture, then for every column (title, captions) the caption, a sentence a line.
+
+    A sentence that is not true of the scene is red and marked with a cross.
+    """
+    height = SIDE + 2 * MARGIN
+    width = SIDE + 2 * MARGIN + len(columns) * (TEXT_WIDTH + MARGIN)
+    canvas = Image.new("RGB", (width, 2 * LINE + MARGIN + height * len(examples)), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=15)
+    for column, (title, _) in enumerate(columns):
+        draw.text((_left(column), MARGIN), title, INK, ImageFont.load_default(size=18))
+    for row, example in enumerate(examples):
+        top = 2 * LINE + MARGIN + row * height
+        canvas.paste(example.image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (MARGIN, top))
+        for column, (_, captions) in enumerate(columns):
+            for line, said in enumerate(filter(None, map(str.strip, captions[row].split(".")))):
+                claims = parse(said).claims
+                true = bool(claims) and claims[0] in example.scene
+                text = f"{'' if true else '× '}{said}."
+                draw.text((_left(column), top + line * LINE), text, INK if true else FALSE, font)
+    canvas.save(file)
+
+
+def _left(column: int) -> int:
+    return SIDE + 2 * MARGIN + column * (TEXT_WIDTH + MARGIN)

@@ -1,0 +1,52 @@
+"""What a model says about scenes it has never seen, and how much of it is true."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlaifv_jax.shapes.datasets import HeldOut, read_heldout, write_heldout
+from rlaifv_jax.shapes.measure import Measurement, measure
+
+MODELS = Path(__file__).parent / "models"  # shipped with the package: base and policy
+MAX_NEW_TOKENS = 80  # seven sentences; no true caption has more than five
+RATES = ("response_hallucination", "mention_hallucination", "recall", "mean_words")
+
+
+def unseen(file: Path, scenes: int, seed: int, split: str = "heldout") -> list[HeldOut]:
+    """Write `scenes` evaluation examples to `file` and read them back."""
+    write_heldout(file, scenes, seed, split)
+    return read_heldout(file)
+
+
+def describe(model: Any, examples: Sequence[HeldOut]) -> list[str]:
+    """Captions by greedy decoding in float32. `model`: whatever `convert.load.open_checkpoint` takes."""
+    import jax
+    import jax.numpy as jnp
+
+    from convert.load import open_checkpoint
+    from rlaifv_jax.parallel import make_mesh
+    from rlaifv_jax.sampling.greedy import greedy
+
+    checkpoint = open_checkpoint(model)
+    params = checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
+    questions, images = [e.question for e in examples], [e.image for e in examples]
+    return greedy(checkpoint, params, questions, images, max_new_tokens=MAX_NEW_TOKENS)
+
+
+def judge(examples: Sequence[HeldOut], captions: Sequence[str]) -> Measurement:
+    """The captions measured against the scenes."""
+    return measure([example.scene for example in examples], captions)
+
+
+def table(columns: dict[str, Measurement]) -> str:
+    """Measurements side by side, a line a rate, for a terminal."""
+    lines = [" " * 44 + "".join(f"{name:>12}" for name in columns)]
+    for label, key, factor, unit in (
+        ("captions with a false claim", "response_hallucination", 100, " %"),
+        ("claims that are false", "mention_hallucination", 100, " %"),
+        ("true things that are stated exactly (recall)", "recall", 100, " %"),
+        ("words a caption", "mean_words", 1, "  "),
+    ):
+        values = "".join(f"{factor * getattr(m, key):>10.1f}{unit}" for m in columns.values())
+        lines.append(f"{label:<44}{values}")
+    return "\n".join(lines)

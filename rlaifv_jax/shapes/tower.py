@@ -1,0 +1,78 @@
+"""What stands in for CLIP's pretraining: image tower and projector learn to tell what is in each cell.
+
+Every patch of the small world's tower is one cell, so a linear probe on its feature says which of the sizes, colours and
+shapes is there, or nothing. The probe is thrown away; without this the captioner spends most of its time learning to see.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rlaifv_jax.models.blueprint import Blueprint, Params
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.shapes.scene import CELLS, COLORS, SHAPES, SIZES, Scene, render
+from rlaifv_jax.shapes.splits import scene_at
+
+ANSWERS = (
+    len(SIZES) + 1,
+    len(COLORS) + 1,
+    len(SHAPES) + 1,
+)  # classes of the three questions; 0 is "nothing here"
+COMPUTE = Compute(attention="dense", remat="none")
+
+
+def teach_to_see(
+    blueprint: Blueprint, params: Params, seed: int, *, steps: int = 300, batch: int = 64, lr: float = 3e-3
+) -> tuple[Params, float]:
+    """Train everything but the decoder; returns all parameters and the accuracy on cells of the last 20 batches.
+
+    A cell counts as right when size, colour and shape are. Scenes come from the split of the base.
+    """
+    width = blueprint.shapes["projector"]["second"]["bias"].shape[0]
+    seeing = {name: part for name, part in params.items() if name != "decoder"}
+    weights = {"model": seeing, "probe": jnp.zeros((width, sum(ANSWERS)))}
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(optax.warmup_cosine_decay_schedule(0, lr, steps // 10, steps), weight_decay=0.01),
+    )
+
+    def loss(weights: Params, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        model = blueprint.module({**weights["model"], "decoder": params["decoder"]})
+        scores = model.image_features(images, COMPUTE) @ weights["probe"]  # [B, 9, classes]
+        parts = jnp.split(scores, np.cumsum(ANSWERS)[:-1], axis=-1)
+        each = [
+            optax.softmax_cross_entropy_with_integer_labels(part, labels[..., question])
+            for question, part in enumerate(parts)
+        ]
+        right = [part.argmax(-1) == labels[..., question] for question, part in enumerate(parts)]
+        return sum(each, start=jnp.zeros(())).mean(), jnp.all(jnp.stack(right), axis=0).mean()
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def update(weights: Params, state: Any, images: jax.Array, labels: jax.Array) -> Any:
+        gradients, accuracy = jax.grad(loss, has_aux=True)(weights, images, labels)
+        updates, state = optimizer.update(gradients, state, weights)
+        return optax.apply_updates(weights, updates), state, accuracy
+
+    weights = jax.tree.map(jnp.copy, weights)
+    state = optimizer.init(weights)
+    accuracies = []
+    for step in range(steps):
+        drawn = [scene_at(seed, "base", step * batch + k) for k in range(batch)]
+        images = np.stack([np.asarray(render(scene, rng)) for scene, rng in drawn])
+        labels = np.stack([cell_labels(scene) for scene, _ in drawn])
+        weights, state, accuracy = update(weights, state, images, labels)
+        accuracies.append(accuracy)
+    return {**weights["model"], "decoder": params["decoder"]}, float(np.mean(accuracies[-20:]))
+
+
+def cell_labels(scene: Scene) -> np.ndarray:
+    """int32[9, 3]: size, colour and shape in every cell, each counted from 1; 0 for nothing."""
+    labels = np.zeros((CELLS, 3), np.int32)
+    for thing in scene:
+        values = (SIZES.index(thing.size), list(COLORS).index(thing.color), SHAPES.index(thing.shape))
+        labels[thing.cell] = [value + 1 for value in values]
+    return labels

@@ -1,0 +1,100 @@
+"""Train a vision-language model on preference pairs (DPO) or on answers (SFT).
+
+    python -m rlaifv_jax.train --config=configs/llava15.py \\
+        --config.data.path=openbmb/RLAIF-V-Dataset --config.output_dir=gs://bucket/llava15
+
+On a TPU pod slice start the same command on every host. Reads a model (Hugging Face directory, hub id, or a
+directory this project wrote) and pairs (parquet, JSONL, hub id). Writes to output_dir:
+
+    config.json      the resolved config                metrics.jsonl   loss, rewards, …: deterministic
+    checkpoints/     full states, for resuming          timing.jsonl    speed, waits: measured by a clock
+    weights/STEP/    bfloat16 models, ready to use      tensorboard/    both, as curves
+    reference/       log-probs of the starting model
+
+Started again with the same config it goes on from the newest checkpoint, to the same result as an unbroken run.
+"""
+
+from typing import Any
+
+from rlaifv_jax import cli
+
+
+def train(config: Any) -> None:
+    """One run, from a config to trained weights."""
+    # Imported here, so that --help and the data workers (which import this file) do not wait for JAX.
+    import functools
+
+    import jax
+
+    from rlaifv_jax import parallel
+    from rlaifv_jax.checkpoint import Checkpoints, Weights
+    from rlaifv_jax.evaluate import Evaluator
+    from rlaifv_jax.fingerprint import model_fingerprint
+    from rlaifv_jax.journal import Journal
+    from rlaifv_jax.models.blueprint import join
+    from rlaifv_jax.optim import make_optim, optimizer
+    from rlaifv_jax.plan import make_plan
+    from rlaifv_jax.prepare import prepare
+    from rlaifv_jax.reference import obtain
+    from rlaifv_jax.state import abstract_state, compile_step, fresh_state
+
+    # ------------------------------------------------------------------ model, data, devices: opened and checked
+    run = prepare(config)
+    plan = make_plan(config, len(run.train.index))
+    optim = make_optim(config, plan.steps)
+    transform = optimizer(optim)
+    jax.set_mesh(run.mesh)
+    abstract = abstract_state(run, transform)  # shape, dtype and place of every array of the state
+
+    # ------------------------------------------------------------------ an earlier part of this run, if there is one
+    checkpoints = Checkpoints(run.output_dir, config)
+    resumed = checkpoints.latest()
+    load = functools.cache(run.load_params)  # streams the starting model onto the mesh, at most once
+    if resumed is None:
+        model = model_fingerprint(join(*load()), run.step.dtype)
+    else:
+        model = checkpoints.meta(resumed)["model"]
+
+    # ------------------------------------------------------------------ log-probs of the model we start from
+    references = obtain(run, load, model) if config.train.objective == "dpo" else [None, None]
+
+    # ------------------------------------------------------------------ the state, the step, the batches
+    if resumed is None:
+        state, start = fresh_state(*load(), transform, abstract), 0
+    else:
+        state, start = checkpoints.restore(resumed, abstract), resumed
+    load.cache_clear()
+    step = compile_step(run, transform, abstract, config.train.accumulate)
+    batches = run.loader(
+        run.train, accumulate=config.train.accumulate, start_step=start, steps=plan.steps, references=references[0]
+    )
+    evaluator = Evaluator(run, references[1], abstract) if run.held_out else None
+    weights = Weights(run.output_dir, run.checkpoint, config.data.template)
+    journal = Journal(run, plan, optim, batches, start)
+
+    # ------------------------------------------------------------------ training
+    for number, batch in journal.watch(batches):
+        state, metrics = step(state, parallel.put_rows(batch, run.mesh, leading=1))
+        done = number + 1
+        journal.record(done, metrics)
+        if evaluator and plan.evaluates(done):
+            with journal.pause():
+                journal.record_evaluation(done, evaluator.metrics(state))
+        if plan.saves(done):
+            with journal.pause():
+                weights.save(done, state)
+                checkpoints.save(done, state, model=model)
+
+    # ------------------------------------------------------------------ everything on disk
+    weights.close()
+    checkpoints.close()
+    journal.close()
+    cli.say(f"trained {plan.steps} steps; the model is {weights.directory(plan.steps)}")
+
+
+def main() -> None:
+    cli.config_command(train, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Fixtures that several test packages share. Tests see eight devices, all of them this machine's CPU."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # read when JAX is first used
+
+TEXT = """
+    a an the of in on at to and is are there that this it picture image photo dog cat tree car red blue
+    green yellow circle square triangle star large small left right top bottom middle what which how
+    many see describe yes no please question answer child woman man street house table plate sky water
+    grass standing holding next
+"""
+WORDS = TEXT.split()
+
+
+def train_tokenizer(folder: Path, *, legacy: bool | None = True, vocab_size: int = 640) -> Path:
+    """Train a SentencePiece model with LLaMA's settings and write it with the files a LLaMA directory has.
+
+    Not legacy: "USER" becomes one piece and " USER" two, as in LLaMA's own vocabulary (the count of later
+    rounds relies on it).
+    """
+    import sentencepiece
+
+    from rlaifv_jax.data.templates import TEMPLATES
+
+    chance = random.Random(0)
+    lines = [template.system for template in TEMPLATES.values()] * 40
+    for _ in range(1500):
+        said = " ".join(chance.choices(WORDS, k=12))
+        lines.append(f"USER: {said}? ASSISTANT: {said.capitalize()}, {chance.randint(0, 9999)}.")
+        lines.append(f"USER: {said}")
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=legacy is not False,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.vocab").unlink()
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
+    settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False, **names}
+    if legacy is not None:
+        settings["legacy"] = legacy
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").write_text(json.dumps(names))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small LLaMA-style tokenizer (legacy, 640 ids): `tokenizer.model` and its two JSON files."""
+    return train_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def modern_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same tokenizer with `legacy: false`."""
+    return train_tokenizer(tmp_path_factory.mktemp("tokenizer_modern"), legacy=False)

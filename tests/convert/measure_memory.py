@@ -1,0 +1,107 @@
+"""Run as a program: resident memory while a model is read, written and read again. Prints one JSON object.
+
+    python tests/convert/measure_memory.py FOLDER [layers]
+
+Figures are bytes at the highest point beyond what was resident before the model was touched.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+CONFIG = {
+    "model_type": "llava_llama",
+    "vocab_size": 32000,
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_attention_heads": 16,
+    "rms_norm_eps": 1e-5,
+    "mm_projector_type": "mlp2x_gelu",
+    "vision_config": {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 28,
+        "patch_size": 14,
+    },
+}
+
+
+def resident(key: str) -> int:
+    """VmRSS or VmHWM of this process in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def write_model(folder: Path, layers: int) -> tuple[int, int]:
+    """A random bfloat16 model in the original layout; returns its size and that of its largest tensor."""
+    from convert import layouts
+    from convert.llava import table
+    from convert.safetensors_file import ShardWriter
+    from rlaifv_jax.models.blueprint import blueprint, flat
+    from rlaifv_jax.models.families import LLAVA, parse_llava
+
+    folder.mkdir(parents=True)
+    raw = CONFIG | {"num_hidden_layers": layers}
+    (folder / "config.json").write_text(json.dumps(raw))
+    config = parse_llava(raw, "config.json")
+    shapes = {path: leaf.shape for path, leaf in flat(blueprint(LLAVA.module, config).shapes).items()}
+    sizes = []
+
+    def tensors() -> Any:
+        rng = np.random.default_rng(0)
+        for entry in table(config):
+            shape = entry.theirs(shapes[entry.path][entry.layer is not None :])
+            tensor = rng.standard_normal(shape, np.float32).astype(ml_dtypes.bfloat16)
+            sizes.append(tensor.nbytes)
+            yield layouts.ORIGINAL.full(entry.part, entry.name), tensor
+
+    ShardWriter(folder, 200 * 10**6).write(tensors())
+    return sum(sizes), max(sizes)
+
+
+def main() -> None:
+    folder, layers = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    import jax
+
+    from convert.export import export_checkpoint
+    from convert.load import open_checkpoint
+    from convert.orbax_dir import save_params
+    from rlaifv_jax.parallel import make_mesh
+
+    size, largest = write_model(folder / "hf", layers)
+    mesh = make_mesh(1, 1, 1, jax.devices()[:1])
+    jax.block_until_ready(jax.jit(lambda: jax.numpy.zeros(8) + 1)())
+    figures = {"model": size, "largest": largest}
+
+    def measure(name: str, action: Any) -> Any:
+        before = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
+        result = action()
+        figures[name] = resident("VmHWM") - before
+        return result
+
+    source = open_checkpoint(folder / "hf")
+    params = measure("load", lambda: source.load(mesh))
+    source.save_assets(folder / "ours")
+    measure("save", lambda: save_params(folder / "ours", params))
+    del params
+    ours = open_checkpoint(folder / "ours")
+    params = measure("load_orbax", lambda: ours.load(mesh))
+    del params
+    params = measure("load_float32", lambda: source.load(mesh, lambda path: np.float32))
+    del params
+    size_limit = 100 * 10**6
+    measure("export", lambda: export_checkpoint(ours, folder / "out", "original", shard_bytes=size_limit))
+    shutil.rmtree(folder / "out")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

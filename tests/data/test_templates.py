@@ -1,0 +1,33 @@
+"""The two templates, against the texts that were seen in the original."""
+
+import pytest
+
+from rlaifv_jax.data.templates import TEMPLATES, Turn, get_template, render, render_prompt
+from rlaifv_jax.errors import UserError
+
+SYSTEM = (
+    "A chat between a curious {0} and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the {0}'s questions."
+)
+
+
+@pytest.mark.parametrize(("name", "who"), [("llava_v1", "human"), ("vicuna_v1", "user")])
+def test_one_turn(name, who):
+    turns = (Turn("user", "What is this?"),)
+    head = SYSTEM.format(who) + " USER: "
+    assert render(TEMPLATES[name], turns, "A dog.", image=True) == (
+        head + "<image>\nWhat is this? ASSISTANT: A dog.</s>"
+    )
+    assert render_prompt(TEMPLATES[name], turns, image=True) == head + "<image>\nWhat is this? ASSISTANT:"
+    assert render_prompt(TEMPLATES[name], turns, image=False) == head + "What is this? ASSISTANT:"
+
+
+def test_turns_follow_the_end_token_without_a_blank():
+    turns = (Turn("user", "One?"), Turn("assistant", "Yes."), Turn("user", "Two?"))
+    text = render(TEMPLATES["llava_v1"], turns, "No.", image=True)
+    assert text.endswith(" USER: <image>\nOne? ASSISTANT: Yes.</s>USER: Two? ASSISTANT: No.</s>")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(UserError, match="llava_v1, vicuna_v1"):
+        get_template("llama_3")

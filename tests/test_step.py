@@ -1,0 +1,141 @@
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests import tiny
+
+from rlaifv_jax import parallel
+from rlaifv_jax.data.rows import RowShape
+from rlaifv_jax.models.blueprint import flat, split_frozen
+from rlaifv_jax.optim import optimizer
+from rlaifv_jax.step import init_state, logprob_step, train_step
+
+TRANSFORM = optimizer(tiny.OPTIM)
+
+
+def items(count=8, seed=0, **kinds):
+    rng = np.random.default_rng(seed)
+    return [tiny.item(rng, **kinds) for _ in range(count)]
+
+
+def losses_and_params(rows, mesh=None, steps=3, step=None):
+    step = step or tiny.step()
+    params, frozen = split_frozen(tiny.params(), tiny.FROZEN)
+    run = jax.jit(partial(train_step, step=step, optimizer=TRANSFORM))
+    state = init_state(params, frozen, TRANSFORM)
+    losses = []
+    for _ in range(steps):
+        state, metrics = run(state, rows)
+        losses.append(float(metrics["loss"]))
+    return losses, state.params
+
+
+def test_micro_steps_add_up_to_one_large_step():
+    rows = [[item] for item in items()]
+    whole, params = losses_and_params(tiny.batch(rows))
+    for accumulate in (2, 4):
+        parts, again = losses_and_params(tiny.batch(rows, accumulate=accumulate))
+        np.testing.assert_allclose(parts, whole, atol=1e-6)
+        for path, value in flat(again).items():
+            difference = np.abs(value - flat(params)[path])
+            assert difference.mean() < 5e-7, path  # Adam turns noise into full steps: see docs/parity.md
+
+
+def test_uneven_micro_steps_weigh_every_pair_alike():
+    """Sum over pairs divided by the number of pairs, not a mean of means."""
+    rows = [[item] for item in items(5)]
+    even, _ = losses_and_params(tiny.batch(rows), steps=2)
+    uneven, _ = losses_and_params(tiny.batch([*rows, [], [], []], accumulate=2), steps=2)
+    np.testing.assert_allclose(uneven, even, atol=1e-6)
+
+
+def test_pairs_sharing_a_row_equal_pairs_in_rows_of_their_own():
+    pairs = items(4)
+    shape = RowShape(row_length=128, targets=64, image_size=28, image_tokens=4, images=2, pairs=2)
+    alone, params = losses_and_params(tiny.batch([[item] for item in pairs]))
+    packed, again = losses_and_params(tiny.batch([pairs[:2], pairs[2:]], shape))
+    np.testing.assert_allclose(packed, alone, atol=1e-6)
+    for path, value in flat(again).items():
+        assert np.abs(value - flat(params)[path]).mean() < 5e-7, path
+
+
+def test_text_only_rows_train():
+    losses, _ = losses_and_params(tiny.batch([[item] for item in items(image=False)]))
+    assert losses[-1] < losses[0]
+
+
+def test_sft_learns_the_answer():
+    losses, _ = losses_and_params(
+        tiny.batch([[item] for item in items(answers=1)]), step=tiny.step(tiny.SFT), steps=8
+    )
+    assert losses[-1] < losses[0] - 0.05
+
+
+def test_frozen_tower_stays_and_takes_no_moments():
+    params, frozen = split_frozen(tiny.params(), tiny.FROZEN)
+    state = init_state(params, frozen, TRANSFORM)
+    state, _ = jax.jit(partial(train_step, step=tiny.step(), optimizer=TRANSFORM))(
+        state, tiny.batch([[item] for item in items()])
+    )
+    for path, value in flat(state.frozen).items():
+        np.testing.assert_array_equal(value, flat(frozen)[path])
+    trained = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.optimizer)) < 2.01 * trained
+
+
+def test_tower_trains_when_asked():
+    params, frozen = split_frozen(tiny.params(), ("vision/unused",))
+    state = init_state(params, frozen, TRANSFORM)
+    after, _ = jax.jit(partial(train_step, step=tiny.step(), optimizer=TRANSFORM))(
+        state, tiny.batch([[item] for item in items()])
+    )
+    before = flat(state.params)
+    assert all(np.abs(value - before[path]).max() > 0 for path, value in flat(after.params).items())
+
+
+def test_bfloat16_computes_close_to_float32_and_starts_at_ln_2():
+    rows = tiny.batch([[item] for item in items()])
+    params, frozen = split_frozen(tiny.params(scale=1.0), tiny.FROZEN)
+    step = tiny.step(dtype="bfloat16")
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), frozen)
+    reference = jax.jit(partial(logprob_step, step=step))(params, narrow, rows)
+    state = init_state(params, narrow, TRANSFORM)
+    rows = rows._replace(reference=reference)
+    _, metrics = jax.jit(partial(train_step, step=step, optimizer=TRANSFORM))(state, rows)
+    assert abs(float(metrics["loss"]) - np.log(2)) < 2e-3
+    assert metrics["loss"].dtype == jnp.float32
+    exact = jax.jit(partial(logprob_step, step=tiny.step()))(params, frozen, rows)
+    np.testing.assert_allclose(reference, exact, atol=0.05)
+
+
+def test_first_moment_can_be_bfloat16():
+    transform = optimizer(dataclasses.replace(tiny.OPTIM, first_moment="bfloat16"))
+    params, _ = split_frozen(tiny.params(), tiny.FROZEN)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(transform.init(params)) if leaf.ndim}
+    assert dtypes == {jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 4, 1), (1, 4, 2)])
+def test_every_mesh_gives_the_losses_of_one_device(sizes):
+    rows = tiny.batch([[item] for item in items()])
+    alone, _ = losses_and_params(rows)
+    mesh = parallel.make_mesh(*sizes, devices=jax.devices()[:8])
+    with jax.set_mesh(mesh):
+        where, frozen_where = split_frozen(
+            parallel.shardings(tiny.BLUEPRINT.axes, tiny.BLUEPRINT.shapes, mesh), tiny.FROZEN
+        )
+        params, frozen = split_frozen(tiny.params(), tiny.FROZEN)
+        params, frozen = jax.device_put(params, where), jax.device_put(frozen, frozen_where)
+        state = init_state(params, frozen, TRANSFORM)
+        batch = parallel.put_rows(rows, mesh, leading=1)
+        run = jax.jit(partial(train_step, step=tiny.step(), optimizer=TRANSFORM))
+        spread = []
+        for _ in range(3):
+            state, metrics = run(state, batch)
+            spread.append(float(metrics["loss"]))
+    np.testing.assert_allclose(spread, alone, atol=1e-5)
+    kernel = state.params["decoder"]["layers"]["mlp"]["gate"]["kernel"]
+    assert kernel.addressable_shards[0].data.size < kernel.size
