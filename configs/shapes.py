@@ -49,9 +49,8 @@ def get_config(stage: str | None = None) -> ConfigDict:
     config.output_dir = f"out/shapes/runs/{stage}"
     config.optim.beta2 = 0.98
     if stage == "base":
-        config.train.vision = True
         config.train.steps = 2000
-        config.optim.lr = 3e-3
+        config.optim.lr = 2e-3
         config.optim.warmup_ratio = 0.025
     else:
         config.train.steps = 500

@@ -38,58 +38,62 @@ def train(config: Any) -> None:
     from rlaifv_jax.reference import obtain
     from rlaifv_jax.state import abstract_state, compile_step, fresh_state
 
-    # ------------------------------------------------------------------ model, data, devices: opened and checked
+    # ---------------------------------------------------------------- model, data, devices: opened and checked
     run = prepare(config)
     plan = make_plan(config, len(run.train.index))
     optim = make_optim(config, plan.steps)
     transform = optimizer(optim)
-    jax.set_mesh(run.mesh)
-    abstract = abstract_state(run, transform)  # shape, dtype and place of every array of the state
+    with jax.set_mesh(run.mesh):
+        abstract = abstract_state(run, transform)  # shape, dtype and place of every array of the state
 
-    # ------------------------------------------------------------------ an earlier part of this run, if there is one
-    checkpoints = Checkpoints(run.output_dir, config)
-    resumed = checkpoints.latest()
-    load = functools.cache(run.load_params)  # streams the starting model onto the mesh, at most once
-    if resumed is None:
-        model = model_fingerprint(join(*load()), run.step.dtype)
-    else:
-        model = checkpoints.meta(resumed)["model"]
+        # ---------------------------------------------------------------- an earlier part of this run, if there is one
+        checkpoints = Checkpoints(run.output_dir, config)
+        resumed = checkpoints.latest()
+        load = functools.cache(run.load_params)  # streams the starting model onto the mesh, at most once
+        if resumed is None:
+            model = model_fingerprint(join(*load()), run.step.dtype)
+        else:
+            model = checkpoints.meta(resumed)["model"]
 
-    # ------------------------------------------------------------------ log-probs of the model we start from
-    references = obtain(run, load, model) if config.train.objective == "dpo" else [None, None]
+        # ---------------------------------------------------------------- log-probs of the model we start from
+        references = obtain(run, load, model) if config.train.objective == "dpo" else [None, None]
 
-    # ------------------------------------------------------------------ the state, the step, the batches
-    if resumed is None:
-        state, start = fresh_state(*load(), transform, abstract), 0
-    else:
-        state, start = checkpoints.restore(resumed, abstract), resumed
-    load.cache_clear()
-    step = compile_step(run, transform, abstract, config.train.accumulate)
-    batches = run.loader(
-        run.train, accumulate=config.train.accumulate, start_step=start, steps=plan.steps, references=references[0]
-    )
-    evaluator = Evaluator(run, references[1], abstract) if run.held_out else None
-    weights = Weights(run.output_dir, run.checkpoint, config.data.template)
-    journal = Journal(run, plan, optim, batches, start)
+        # ---------------------------------------------------------------- the state, the step, the batches
+        if resumed is None:
+            state, start = fresh_state(*load(), transform, abstract), 0
+        else:
+            state, start = checkpoints.restore(resumed, abstract), resumed
+        load.cache_clear()
+        step = compile_step(run, transform, abstract, config.train.accumulate)
+        batches = run.loader(
+            run.train,
+            accumulate=config.train.accumulate,
+            start_step=start,
+            steps=plan.steps,
+            references=references[0],
+        )
+        evaluator = Evaluator(run, references[1], abstract) if run.held_out else None
+        weights = Weights(run.output_dir, run.checkpoint, config.data.template)
+        journal = Journal(run, plan, optim, batches, start)
 
-    # ------------------------------------------------------------------ training
-    for number, batch in journal.watch(batches):
-        state, metrics = step(state, parallel.put_rows(batch, run.mesh, leading=1))
-        done = number + 1
-        journal.record(done, metrics)
-        if evaluator and plan.evaluates(done):
-            with journal.pause():
-                journal.record_evaluation(done, evaluator.metrics(state))
-        if plan.saves(done):
-            with journal.pause():
-                weights.save(done, state)
-                checkpoints.save(done, state, model=model)
+        # ---------------------------------------------------------------- training
+        for number, batch in journal.watch(batches):
+            state, metrics = step(state, parallel.put_rows(batch, run.mesh, leading=1))
+            done = number + 1
+            journal.record(done, metrics)
+            if evaluator and plan.evaluates(done):
+                with journal.pause():
+                    journal.record_evaluation(done, evaluator.metrics(state))
+            if plan.saves(done):
+                with journal.pause():
+                    weights.save(done, state)
+                    checkpoints.save(done, state, model=model)
 
-    # ------------------------------------------------------------------ everything on disk
-    weights.close()
-    checkpoints.close()
-    journal.close()
-    cli.say(f"trained {plan.steps} steps; the model is {weights.directory(plan.steps)}")
+        # ---------------------------------------------------------------- everything on disk
+        weights.close()
+        checkpoints.close()
+        journal.close()
+        cli.say(f"trained {plan.steps} steps; the model is {weights.directory(plan.steps)}")
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def write_directory(directory: Path) -> Blueprint:
 
 
 def random_weights(shapes: Params, seed: int) -> Params:
-    """Weights for training from nothing: kernels normal with variance 1/fan-in, norms 1, biases 0, the rest 0.02.
+    """Weights for training from nothing: kernels normal with variance 1/fan-in, norms 1, biases 0.
 
     The layers' own initialisation (0.02 throughout) suits widths of thousands; here it would start too flat.
     """
@@ -88,8 +88,14 @@ def random_weights(shapes: Params, seed: int) -> Params:
         key = jax.random.fold_in(jax.random.key(seed), number)
         if path.endswith(("/scale", "/bias")):
             leaves[path] = jnp.full(leaf.shape, float(path.endswith("/scale")))
-            continue
-        fan_in = {"kernel": leaf.shape[-2:-1], "patch": leaf.shape[:-1]}.get(path.rsplit("/", 1)[-1])
-        deviation = 0.02 if fan_in is None else float(np.prod(fan_in)) ** -0.5
-        leaves[path] = deviation * jax.random.normal(key, leaf.shape)
+        else:
+            leaves[path] = _deviation(path, leaf.shape) * jax.random.normal(key, leaf.shape)
     return nested(leaves)
+
+
+def _deviation(path: str, shape: tuple[int, ...]) -> float:
+    if path == "decoder/embedding":
+        return 0.5  # of the order of what the layers add to it, or words drown in each other
+    if path.endswith("/kernel"):
+        return float(shape[-2]) ** -0.5
+    return float(np.prod(shape[:-1])) ** -0.5 if path.endswith("/patch") else 0.02

@@ -66,7 +66,13 @@ def teach_to_see(
         labels = np.stack([cell_labels(scene) for scene, _ in drawn])
         weights, state, accuracy = update(weights, state, images, labels)
         accuracies.append(accuracy)
-    return {**weights["model"], "decoder": params["decoder"]}, float(np.mean(accuracies[-20:]))
+    learnt = {**weights["model"], "decoder": params["decoder"]}
+    features = blueprint.module(learnt).image_features(images, COMPUTE)
+    # The probe has drawn the features out; beside words they should be of a word's size.
+    loudness = jnp.sqrt(jnp.mean(features**2))
+    second = jax.tree.map(lambda leaf: leaf / loudness, learnt["projector"]["second"])
+    learnt["projector"] = {**learnt["projector"], "second": second}
+    return learnt, float(np.mean(accuracies[-20:]))
 
 
 def cell_labels(scene: Scene) -> np.ndarray:

@@ -6,8 +6,10 @@ Figures are bytes at the highest point beyond what was resident before the model
 """
 
 import json
+import resource
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,28 @@ CONFIG = {
 }
 
 
-def resident(key: str) -> int:
-    """VmRSS or VmHWM of this process in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
+def resident() -> int:
+    """Resident bytes of this process, mapped files included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+class Peak:
+    """The most memory that was resident inside a `with` block, looked at every few milliseconds."""
+
+    def __enter__(self) -> "Peak":
+        self.bytes = resident()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.003):
+            self.bytes = max(self.bytes, resident())
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
 def write_model(folder: Path, layers: int) -> tuple[int, int]:
@@ -81,10 +101,10 @@ def main() -> None:
     figures = {"model": size, "largest": largest}
 
     def measure(name: str, action: Any) -> Any:
-        before = resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
-        result = action()
-        figures[name] = resident("VmHWM") - before
+        before = resident()
+        with Peak() as peak:
+            result = action()
+        figures[name] = peak.bytes - before
         return result
 
     source = open_checkpoint(folder / "hf")
