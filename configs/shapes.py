@@ -1,11 +1,12 @@
 """The small world: every stage of a tiny LLaVA's life, minutes on two CPU cores (rlaifv_jax/shapes).
 
-    python -m rlaifv_jax.train --config=configs/shapes.py            DPO on the shipped policy, as `make demo` does
+    python -m rlaifv_jax.train --config=configs/shapes.py            DPO on the shipped policy
     python -m rlaifv_jax.train --config=configs/shapes.py:base       SFT on true captions and questions
     python -m rlaifv_jax.train --config=configs/shapes.py:policy     SFT of the base on captions with a bias
 
-`python -m rlaifv_jax.shapes.build` makes the models of the first two stages and `python -m rlaifv_jax.shapes.demo`
-the data of the last; both run these configs. The learning rates are a thousand times those of a 7B model.
+`python -m rlaifv_jax.shapes.demo` (`make demo`) makes the pairs for the first;
+`python -m rlaifv_jax.shapes.build` makes data and models of the other two. Both run these very configs.
+Small models need large steps: the learning rate of DPO is 200 times that of the 7B model.
 """
 
 from pathlib import Path
@@ -37,21 +38,22 @@ def get_config(stage: str | None = None) -> ConfigDict:
         config.data.path = "out/demo/pairs.parquet"
         config.output_dir = "out/demo/dpo"
         config.train.epochs = 2.0
-        config.train.row_length = 192
+        config.train.row_length = 208  # 14 sentences in both captions together
         config.optim.lr = 1e-4
         config.optim.weight_decay = 0.0
         config.dpo.beta = 0.3
         return config
 
     config.train.objective = "sft"
-    config.model.path = f"out/shapes/{'start' if stage == 'base' else 'base'}"
+    config.model.path = f"out/shapes/{'start' if stage == 'base' else 'models/base'}"
     config.data.path = f"out/shapes/{stage}.parquet"
     config.output_dir = f"out/shapes/runs/{stage}"
+    config.train.row_length = 112 if stage == "base" else 128  # biased captions can be two sentences longer
     config.optim.beta2 = 0.98
     if stage == "base":
-        config.train.steps = 2000
+        config.train.steps = 1100
         config.optim.lr = 2e-3
-        config.optim.warmup_ratio = 0.025
+        config.optim.warmup_ratio = 0.05
     else:
         config.train.steps = 500
         config.optim.lr = 1e-3

@@ -6,12 +6,12 @@
     python -m convert export  models/a-hf  models/a-original --layout original    (no import needed)
 
 Training, generation and the rest open all of these forms directly, so `import` is a matter of speed and of
-cloud storage: DST of `import` may be gs://bucket/model. `export` writes what the original code (layout `original`) or
-transformers (layout `llava-hf`) opens, tokenizer, processor and generation files included. Without --dtype every
-tensor keeps its own dtype, and import → export in the same layout is bit-exact.
+cloud storage: DST of `import` may be gs://bucket/model. `export` writes what the original code (layout
+`original`) or transformers (layout `llava-hf`) opens, tokenizer, processor and generation files included.
+Without --dtype every tensor keeps its own dtype, and import → export in the same layout is bit-exact.
 
-Names of the tensors may be those of any of the five LLaVA layouts, in safetensors or PyTorch files, in one or in shards;
-PyTorch files are read without running what their pickles say.
+Names of the tensors may be those of any of the five LLaVA layouts, in safetensors or PyTorch files, in one
+or in shards; PyTorch files are read without running what their pickles say.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def shard_bytes(text: str) -> int:
 
 
 def check_destination(source: str, destination: str, force: bool) -> None:
-    """Raise unless DST may be written: it is empty, left over from an interrupted import, or --force is given."""
+    """Raise unless DST is empty, left over from an interrupted import, or --force is given."""
     from etils import epath
 
     from convert.orbax_dir import is_unfinished

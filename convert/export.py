@@ -3,8 +3,9 @@
     original    LlavaLlamaForCausalLM, opens in haotian-liu/LLaVA and RLAIF-V
     llava-hf    LlavaForConditionalGeneration, opens in transformers
 
-The vocabularies differ. transformers needs a row for `<image>` and one for `<pad>` and rounds the rows up to a multiple
-of 64, so `llava-hf` gets rows appended (the mean of the others; no text uses them), and `original` loses them again.
+The vocabularies differ. transformers needs a row for `<image>` and one for `<pad>` and rounds the rows up to
+a multiple of 64, so `llava-hf` gets rows appended (the mean of the others; no text uses them), and
+`original` loses them again.
 """
 
 import math
@@ -39,11 +40,11 @@ def export_checkpoint(
 ) -> None:
     """Write weights, config, tokenizer, processor and generation files to `destination`.
 
-    Everything goes to a directory beside it that is renamed at the end, so `destination` is complete or absent;
+    Everything goes to a directory beside it that is renamed at the end: `destination` is complete or absent;
     an older `destination` is replaced. Memory: one shard.
 
     Args:
-      source: from `open_checkpoint`; in the same layout with dtype 'keep', every tensor comes out bit for bit.
+      source: from `open_checkpoint`; in the same layout, with 'keep', every tensor comes out bit for bit.
       layout: 'original' or 'llava-hf'. dtype: 'keep' or a name in convert.tensors.DTYPES.
       template: conversation template for the chat template; None: that of the source, else llava_v1.
       with_tower: write the image tower to the original layout although the source took it from elsewhere.

@@ -7,8 +7,9 @@ from typing import Any
 
 from convert.load import Checkpoint
 from convert.tokenizer_json import write_fast_tokenizer
+from rlaifv_jax.cli import say
 from rlaifv_jax.data.templates import TEMPLATES, Template, get_template
-from rlaifv_jax.models.hf_config import CLIP_L_336, Json
+from rlaifv_jax.models.hf_config import CLIP_L_336, KNOWN_TOWERS, Json, Section, tower_config
 
 OPENAI_TOWER = "openai/clip-vit-large-patch14-336"
 
@@ -16,7 +17,7 @@ OPENAI_TOWER = "openai/clip-vit-large-patch14-336"
 def write_files(
     source: Checkpoint, folder: Path, layout: str, rows: int, dtype: str, template: str | None, tower: bool
 ) -> None:
-    """Everything but weights. Within a layout the source's files are copied, between layouts they are made anew.
+    """Everything but weights. Within a layout files are copied, between layouts they are made anew.
 
     rows: vocabulary of the exported model. tower: whether the image tower is among the weights.
     """
@@ -26,10 +27,9 @@ def write_files(
         for file in source.assets:
             shutil.copyfile(file, folder / file.name)
         config = dict(source.raw_config)
-        if dtype != "keep":
-            config |= {key: dtype for key in ("torch_dtype", "dtype") if key in config}
-        if layout == "original" and tower and source.notes.tower == "separate":
-            config["vision_config"] = source.notes.vision_config
+        config |= {key: stored for key in ("torch_dtype", "dtype") if config.get(key) is not None}
+        if layout == "original" and tower and not names_its_tower(source):
+            config["vision_config"] = _vision_fields(source)
         if config != source.raw_config:
             _write(folder / "config.json", config)
         return
@@ -58,6 +58,15 @@ def write_files(
     model = source.directory / "tokenizer.model"
     if model.exists():
         write_fast_tokenizer(model, folder, image)
+    else:
+        say(f"note: {source.directory} has no tokenizer.model, so the export has no tokenizer")
+
+
+def names_its_tower(source: Checkpoint) -> bool:
+    """Whether a config of the original code tells the sizes of the tower that goes with these weights."""
+    raw, sizes = source.raw_config, source.config.vision
+    told = raw.get("vision_config") or KNOWN_TOWERS.get(raw.get("mm_vision_tower", ""))
+    return told is not None and tower_config(Section(told, ""), sizes.feature_layer, "") == sizes
 
 
 def stored_dtype(source: Checkpoint) -> str:
@@ -169,16 +178,16 @@ def _preprocessor(source: Checkpoint) -> Json:
 
 
 def chat_template(template: Template) -> str:
-    """The conversation template in Jinja: messages of text, or of lists of parts of type 'image' and 'text'."""
+    """The conversation template in Jinja: messages of text, or of lists of 'image' and 'text' parts."""
     return (
         f"{template.system}{template.gap}"
-        "{% for message in messages %}"
-        f"{{% if message['role'] == 'user' %}}{template.user}: {{% else %}}{template.assistant}: {{% endif %}}"
+        "{% for message in messages %}{% if message['role'] == 'user' %}"
+        f"{template.user}: {{% else %}}{template.assistant}: {{% endif %}}"
         "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
         "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
         "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
-        "{% endif %}"
-        f"{{% if message['role'] == 'user' %}}{{{{ '{template.gap}' }}}}{{% else %}}{template.end}{{% endif %}}"
+        "{% endif %}{% if message['role'] == 'user' %}"
+        f"{{{{ '{template.gap}' }}}}{{% else %}}{template.end}{{% endif %}}"
         "{% endfor %}"
         f"{{% if add_generation_prompt %}}{template.assistant}:{{% endif %}}"
     )
@@ -187,6 +196,7 @@ def chat_template(template: Template) -> str:
 def _original_tokenizer(source: Checkpoint, folder: Path) -> None:
     model = source.directory / "tokenizer.model"
     if not model.exists():
+        say(f"note: {source.directory} has no tokenizer.model, so the export has no tokenizer")
         return
     shutil.copyfile(model, folder / "tokenizer.model")
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}

@@ -1,7 +1,7 @@
 """How the tensors of LLaVA-1.5 are called: five sets of names for the same tensors, as data.
 
-A tensor has a part (vision, first and second projector layer, text, head) and a name within the part that is the
-same everywhere; a layout says what stands in front of it.
+A tensor has a part (vision, first and second projector layer, text, head) and a name within the part that
+is the same everywhere; a layout says what stands in front of it.
 """
 
 import re

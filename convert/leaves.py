@@ -98,11 +98,10 @@ def match(
     bent = []
     for name, entry in wanted.items():
         shape = shapes[entry.path][0 if entry.layer is None else 1 :]
-        if name in tensors and tensors[name].shape != entry.theirs(shape):
-            found = list(tensors[name].shape)
-            bent.append(
-                f"{name} in {tensors[name].file.name} is {found}, config.json says {list(entry.theirs(shape))}"
-            )
+        right = entry.theirs(shape)
+        if name in tensors and tensors[name].shape != right:
+            found = f"{name} in {tensors[name].file.name} is {list(tensors[name].shape)}"
+            bent.append(f"{found}, config.json says {list(right)}")
     problems = [
         f"{len(names)} {kind}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
         for kind, names in (("missing", missing), ("unexpected", extra), ("of the wrong shape", bent))

@@ -39,7 +39,7 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model whose weights have not been read yet; everything that headers and configs tell has been checked.
+    """A model whose weights have not been read yet; what headers and configs tell has been checked.
 
     family, config, blueprint: see rlaifv_jax.models. raw_config: config.json as it is. directory: a local
     directory with config and tokenizer. assets: the small files to keep with the model. leaves: where
@@ -77,12 +77,21 @@ class Checkpoint:
         """
         return load_params(self.leaves, self.blueprint, mesh, dtype)
 
-    def save_assets(self, directory: Any, template: str | None = None, tensor_dtypes: Any = None) -> None:
-        """Start a model directory: config, tokenizer, notes. `save_params` completes it."""
+    def save_assets(
+        self,
+        directory: Any,
+        template: str | None = None,
+        tensor_dtypes: dict[str, list[str]] | None = None,
+        tower: str = "inside",
+    ) -> None:
+        """Start a model directory: config, tokenizer, notes. `save_params` completes it.
+
+        tower: 'separate' when an export to the original layout shall leave the image tower out again.
+        """
         notes = Notes(
             family=self.notes.family,
             source_layout=self.notes.source_layout,
-            tower=self.notes.tower,
+            tower=tower,
             template=template or self.notes.template,
             vision_config=self.notes.vision_config,
             tensor_dtypes=tensor_dtypes or {},
@@ -166,12 +175,12 @@ def import_checkpoint(
     """
     if replace:
         clear(directory)
-    source.save_assets(directory, template, source.mixed_dtypes())
+    source.save_assets(directory, template, source.mixed_dtypes(), source.notes.tower)
     save_params(directory, source.load(make_mesh(1, 1, 1, jax.devices("cpu")[:1])))
 
 
 def _tower_sizes(raw: Json, tower_directory: Path | None, tower_path: Any) -> Json:
-    """vision_config: of the directory the tower is read from, else embedded, else of the tower that is named."""
+    """vision_config: of the directory the tower is read from, else embedded, else of the tower named."""
     if tower_directory is None:
         embedded = tower_of(raw)
         if embedded is not None:

@@ -2,10 +2,10 @@
 
     config.json, tokenizer.model, …   as the source had them
     rlaifv.json                       what the arrays do not tell: where they came from, dtypes of the source
-    params/                           the parameters; written last, so a finished one makes the directory complete
+    params/                           the parameters; written last: when they are there, all is
 
-Paths may be gs://. `params/` is a plain Orbax checkpoint of the nested dict of parameters; it is read through TensorStore,
-which, other than Orbax, can read a single layer of a stacked array.
+Paths may be gs://. `params/` is a plain Orbax checkpoint of the nested dict of parameters; it is read through
+TensorStore, which, other than Orbax, can read a single layer of a stacked array.
 """
 
 import json

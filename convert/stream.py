@@ -1,7 +1,8 @@
 """Parameters onto the mesh, one tensor after the other.
 
 A stacked parameter is allocated once, sharded, and filled layer by layer in place; a process reads the slices
-that its own devices hold and nothing else. So a host never needs room for more than one tensor beside the model.
+that its own devices hold and nothing else. So a host needs room for little more than one tensor beside the
+model.
 """
 
 import functools
@@ -27,7 +28,7 @@ def load_params(
 ) -> Params:
     """Nested dict of arrays, sharded by the rules of rlaifv_jax.parallel.
 
-    dtype: parameter path → dtype on the devices, None for that of the files. Every process of a job must call this.
+    dtype: parameter path → dtype on the devices, None for that of the files. Every process must call this.
     """
     shapes, axes = flat(blueprint.shapes), flat(blueprint.axes)
     places = flat(shardings(blueprint.axes, blueprint.shapes, mesh))

@@ -1,8 +1,8 @@
 """Tensors of a checkpoint directory by name, read only when asked for, whichever files hold them.
 
 A `LazyTensor` is a place in a file (offset, dtype, shape, strides), so safetensors and PyTorch files read
-alike: map the bytes, slice, copy out. Each read maps its file anew and lets go of it, which keeps resident memory
-at one tensor however large the model is.
+alike: map the bytes, slice, copy out. Each read maps its file anew and lets go of it, which keeps resident
+memory at one tensor however large the model is.
 """
 
 import json

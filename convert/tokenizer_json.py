@@ -1,8 +1,8 @@
-"""tokenizer.json out of tokenizer.model: the same ids from transformers' fast tokenizers as from SentencePiece.
+"""tokenizer.json out of tokenizer.model: the same ids from fast tokenizers as from SentencePiece.
 
-Left to guess, transformers 5 builds a tokenizer from tokenizer.model that treats leading blanks differently. So the
-normaliser is spelt out here: SentencePiece puts a blank before every piece of text and writes blanks as ▁, and so
-does LLaVA for each stretch of text before and after an image.
+Left to guess, transformers 5 builds a tokenizer from tokenizer.model that treats leading blanks differently.
+So the normaliser is spelt out here: SentencePiece puts a blank before every piece of text and writes blanks
+as ▁, and so does LLaVA for each stretch of text before and after an image.
 """
 
 import json
@@ -20,15 +20,16 @@ BPE = 2  # kind of model
 def write_fast_tokenizer(model: Path, folder: Path, image: int) -> None:
     """tokenizer.model, tokenizer.json and their settings in the llava-hf form.
 
-    `<image>` gets the id `image` and `<pad>` the next one; ids between the last piece and `image` (rows that the
-    model has and the tokenizer does not use) get names that no text contains.
+    `<image>` gets the id `image` and `<pad>` the next one; ids between the last piece and `image` (rows that
+    the model has and the tokenizer does not use) get names of their own.
 
     Raises:
       UserError: not LLaMA's kind of SentencePiece model.
     """
-    from sentencepiece import sentencepiece_model_pb2 as proto
+    from sentencepiece import sentencepiece_model_pb2 as messages
 
-    spm: Any = proto.ModelProto.FromString(model.read_bytes())
+    proto: Any = messages  # generated at run time, unknown to type checkers
+    spm = proto.ModelProto.FromString(model.read_bytes())
     _check(spm, model, image)
     vocabulary = {piece.piece: number for number, piece in enumerate(spm.pieces)}
     for number in range(len(spm.pieces), image):
@@ -111,7 +112,7 @@ def write_fast_tokenizer(model: Path, folder: Path, image: int) -> None:
 
 
 def merges(spm: Any) -> list[list[str]]:
-    """Pairs in the order BPE applies them: a pair ranks as the piece it makes does in SentencePiece, by its score."""
+    """Pairs in the order BPE applies them: by the SentencePiece score of the piece a pair makes."""
     normal = {p.piece: n for n, p in enumerate(spm.pieces) if p.type == NORMAL}
     ranked = sorted(normal, key=lambda piece: (-spm.pieces[normal[piece]].score, normal[piece]))
     pairs = []

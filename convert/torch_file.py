@@ -1,8 +1,8 @@
-"""PyTorch checkpoint files (`torch.save`, the zip format of 1.6 and later), read without PyTorch and without risk.
+"""PyTorch checkpoint files (`torch.save`, the zip format since 1.6), read without PyTorch and without risk.
 
 A pickle is a program: it may name any function and call it. This one may name the few that put tensors
-together, all of them replaced by our own; anything else stops the reading. Storages are never unpickled, they are
-uncompressed entries of the zip file, so a tensor is a place in the file like any other.
+together, all of them replaced by our own; anything else stops the reading. Storages are never unpickled, they
+are uncompressed entries of the zip file, so a tensor is a place in the file like any other.
 """
 
 import pickle
@@ -54,7 +54,7 @@ def read_torch(file: Path) -> dict[str, LazyTensor]:
     """
     if not zipfile.is_zipfile(file):
         raise UserError(
-            f"{file}: not a zip file; it is broken, or written by PyTorch before 1.6. In the latter case convert it "
+            f"{file}: not a zip file; it is broken, or written by PyTorch before 1.6; then convert it "
             'where you trust it: torch.save(torch.load("old.bin", map_location="cpu"), "new.bin")'
         )
     with zipfile.ZipFile(file) as archive:
@@ -97,7 +97,7 @@ class _Reader(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise UserError(
-                f"{self._file}: its pickle asks for {module}.{name}, which has no place in a file of weights; not read"
+                f"{self._file}: its pickle asks for {module}.{name}, which has no place in a file of weights"
             ) from None
 
     def persistent_load(self, key: Any) -> Storage:

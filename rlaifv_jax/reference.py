@@ -67,19 +67,20 @@ def _compute(
     main = parallel.is_main()
     if main:
         directory.mkdir(parents=True, exist_ok=True)
-    size, rows = run.config.reference.shard_rows, data.index.rows
-    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    size, rows, written = run.config.reference.shard_rows, data.index.rows, 0
+    answers: list[tuple[np.ndarray, np.ndarray]] = []  # of rows that are not written yet
     bar = tqdm(total=len(rows), unit="row", desc="reference log-probs", disable=not main)
     for values in _forward(run, data, load):
         answers += values
         bar.update(len(values))
-        while len(answers) >= size or (answers and bar.n == len(rows)):
-            part, rest = rows[:size], rows[size:]
+        last = written + len(answers) == len(rows)
+        while len(answers) >= size or (last and answers):
+            part = rows[written : written + size]
             if main:
-                logps = [logps_files.encode_logps(*pair) for pair in answers[:size]]
+                logps = [logps_files.encode_logps(*pair) for pair in answers[: len(part)]]
                 path = directory / logps_files.shard_name(first_shard, len(part))
                 logps_files.write_shard(path, source_table(data, part), logps, part, fingerprint)
-            first_shard, rows, answers = first_shard + 1, rest, answers[size:]
+            first_shard, written, answers = first_shard + 1, written + len(part), answers[len(part) :]
     bar.close()
     multihost_utils.sync_global_devices("reference log-probs are written")
 
@@ -140,17 +141,30 @@ def _adopt(run: Run, data: Data, load: LoadParams) -> References:
     return found
 
 
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def _holds_bytes(column: pa.ChunkedArray) -> bool:
+    """Whether every image of the column stands in it, in a struct with a field `bytes`."""
+    names = [field.name for field in column.type] if pa.types.is_struct(column.type) else []
+    if "bytes" not in names or not pa.types.is_binary(column.type.field("bytes").type):
+        return False
+    return column.combine_chunks().field("bytes").null_count == 0
+
+
 def source_table(data: Data, rows: np.ndarray) -> pa.Table:
-    """Rows of the source with all their columns, and those of the RLAIF-V schema that it lacks."""
+    """Rows of the source with all their columns, and those of the RLAIF-V schema that it lacks.
+
+    An image that the source keeps in another way (a file, base64 text) is written as encoded bytes.
+    """
     table = data.source.table(rows)
-    have = set(table.column_names)
-    examples = [data.source.example(int(row)) for row in rows]
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    if "image" in columns and not _holds_bytes(columns["image"]):
+        del columns["image"]
+    examples = [data.source.example(int(row), image="image" not in columns) for row in rows]
     schema = {
         "ds_name": (pa.string(), lambda e: data.source.path),
-        "image": (
-            pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
-            lambda e: None if e.image is None else {"bytes": e.image, "path": None},
-        ),
+        "image": (IMAGE, lambda e: None if e.image is None else {"bytes": e.image, "path": None}),
         "question": (pa.string(), lambda e: e.turns[-1].text),
         "chosen": (pa.string(), lambda e: e.answers[0]),
         "rejected": (pa.string(), lambda e: e.answers[1]),
@@ -160,6 +174,6 @@ def source_table(data: Data, rows: np.ndarray) -> pa.Table:
         "image_path": (pa.string(), lambda e: ""),
     }
     for name, (kind, value) in schema.items():
-        if name not in have:
-            table = table.append_column(name, pa.array([value(example) for example in examples], kind))
-    return table
+        if name not in columns:
+            columns[name] = pa.array([value(example) for example in examples], kind)
+    return pa.table(columns).replace_schema_metadata(table.schema.metadata)

@@ -1,6 +1,6 @@
-"""Hugging Face config.json, read as the JSON it is: sizes of decoders and towers, statistics of image processors.
+"""Hugging Face config.json, read as the JSON it is: sizes of decoders and towers, image statistics.
 
-Class defaults of transformers change with its versions, so the values that a file leaves out are written here.
+Class defaults of transformers change with its versions, so the values that files leave out are written here.
 A setting that this project does not compute is an error naming file, key and value, never ignored.
 """
 
@@ -140,7 +140,7 @@ def tower_config(section: Section, feature_layer: Any, where: str) -> ClipVitCon
 
 
 def image_statistics(directory: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation per RGB channel (0…1) from the processor files of a directory, else CLIP's."""
+    """Mean and standard deviation per RGB channel (0…1) from a directory's processor files, else CLIP's."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         file = epath.Path(directory) / name
         if file.exists():

@@ -1,13 +1,15 @@
 """Greedy decoding in a hundred lines, for evaluating small models; the sampling engine will take its place.
 
-There is no key/value cache: every pass runs the whole row again. To make up for it a pass does not settle one
-token but checks a draft of the whole answer (Jacobi decoding, arXiv 2305.10427): the most likely token at every
-place becomes the next draft, until a pass changes nothing. The n-th pass settles at least the n-th token, so the
-result is that of decoding token by token; where one word follows from another, many are settled at once.
+There is no key/value cache: every pass runs the whole row again. To make up for it a pass does not settle
+one token but checks a draft of the whole answer (Jacobi decoding, arXiv 2305.10427): the most likely token at
+every place becomes the next draft, until a pass changes nothing. The n-th pass settles at least the n-th
+token, so the result is that of decoding token by token; where words follow from each other, many settle
+at once.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -30,12 +32,16 @@ ROUND = 32  # row lengths are multiples of it, so that few shapes are compiled
 
 
 class Model(Protocol):
-    """What an opened checkpoint (convert.load) tells about a model."""
+    """What is needed of an opened checkpoint (convert.load.Checkpoint)."""
 
-    config: Any
-    blueprint: Blueprint
-    directory: Any
-    template: str | None
+    @property
+    def config(self) -> Any: ...
+    @property
+    def blueprint(self) -> Blueprint: ...
+    @property
+    def directory(self) -> Path: ...  # of the tokenizer
+    @property
+    def template(self) -> str | None: ...
 
 
 def greedy(
@@ -83,7 +89,7 @@ def greedy(
 def decode(
     blueprint: Blueprint, params: Params, rows: Batch, starts: np.ndarray, eos: int, new: int
 ) -> jax.Array:
-    """Rows that hold prompts of `starts` int[B] positions → answers int32[B, new], `eos` from their end on."""
+    """Rows with prompts of `starts` int[B] positions → answers int32[B, new], `eos` from their end on."""
     length = rows.tokens.shape[1]
     everywhere = np.ones_like(rows.tokens)  # plain causal rows; what stands behind an answer is seen by none
     rows = rows._replace(positions=np.arange(length, dtype=np.int32) * everywhere, segments=everywhere)
@@ -115,4 +121,4 @@ def _passes(params: Params, rows: Batch, starts: jax.Array, *, graph: Any, eos: 
 
 def _text(tokenizer: Tokenizer, ids: np.ndarray) -> str:
     ended = np.flatnonzero(ids == tokenizer.eos_id)
-    return tokenizer.decode(ids[: ended[0]] if len(ended) else ids).strip()
+    return tokenizer.decode(ids[: ended[0] if len(ended) else None].tolist()).strip()

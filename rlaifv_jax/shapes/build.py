@@ -4,9 +4,9 @@
 
 Four steps, about ten minutes on two quiet cores:
 
-    start     a random tiny LLaVA whose image tower has learnt to tell shapes apart   (stands in for CLIP)
-    base      sft on true captions and questions                                       configs/shapes.py:base
-    policy    the base, continued by sft on captions with a planted bias               configs/shapes.py:policy
+    start     a random tiny LLaVA whose image tower has learnt to tell shapes apart (stands in for CLIP)
+    base      sft on true captions and questions                           configs/shapes.py:base
+    policy    the base, continued by sft on captions with a planted bias   configs/shapes.py:policy
     export    both as Hugging Face directories in bfloat16
 
 Training goes through the ordinary trainer. Killed and started again, the command goes on where it was.

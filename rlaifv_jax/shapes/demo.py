@@ -1,11 +1,11 @@
-"""The whole idea in a few minutes on a laptop: a model that hallucinates, preference pairs, DPO, fewer hallucinations.
+"""The whole idea in minutes on a laptop: a model that hallucinates, preference pairs, DPO, measured again.
 
     python -m rlaifv_jax.shapes.demo [--seed N] [--scenes N] [--output DIR]        (`make demo` runs it)
 
-The small world is a board of coloured shapes, so whether a sentence is true can be decided exactly. A tiny LLaVA
-(same classes and files as the 7B model) has learnt from captions with bad habits to see things that are not there.
-This command makes preference pairs, trains on them with the ordinary trainer and configs/shapes.py, and lets the model describe
-scenes it has never seen, before and after. It writes to DIR (out/demo):
+The small world is a board of coloured shapes, so whether a sentence is true can be decided exactly. A tiny
+LLaVA (classes and files are those of the 7B model) has learnt from captions with bad habits to see what is
+not there. This command makes preference pairs, trains on them with the ordinary trainer, and lets the model
+describe scenes it has never seen, before and after. It writes to DIR (out/demo):
 
     pairs.parquet      the preference pairs, in the schema of RLAIF-V-Dataset
     heldout.parquet    the scenes to be described, with their ground truth
@@ -77,12 +77,11 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     _write_results(output, summary, examples, before, after)
     _title(f"{held_out} held-out scenes, one caption each by greedy decoding")
     print(heldout.table({"before": measured["base"], "after DPO": measured["round_1"]}))
+    where = model.relative_to(output)
     print(f"\n{summary['seconds']:.0f} seconds. Everything is in {output}:")
-    print("  examples.png   four scenes with captions before and after     summary.json   these numbers")
-    print("  captions.jsonl  all captions                                   dpo/           the training run")
-    print(
-        f"  {model.relative_to(output)}  the trained model: --config.model.path and `python -m convert export` take it"
-    )
+    print("  examples.png    four scenes with their captions before and after")
+    print("  captions.jsonl  all captions        summary.json  these numbers        dpo/  the training run")
+    print(f"  {where}  the new model; --config.model.path and `python -m convert export` take it")
     return summary
 
 

@@ -15,7 +15,7 @@ INK, FALSE = (40, 40, 40), (200, 20, 20)
 def draw_examples(
     file: Path, examples: Sequence[HeldOut], columns: Sequence[tuple[str, Sequence[str]]]
 ) -> None:
-    """One row an example: its picture, then for every column (title, captions) the caption, a sentence a line.
+    """A row for each example: its picture, then its caption in every column (title, captions).
 
     A sentence that is not true of the scene is red and marked with a cross.
     """

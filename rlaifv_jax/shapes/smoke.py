@@ -1,4 +1,4 @@
-"""Does the installed package work here? One minute: three DPO steps on the shipped policy, a checkpoint, a fourth step.
+"""Does the installed package work here? Three DPO steps on the shipped policy, a checkpoint, a fourth step.
 
 python -m rlaifv_jax.shapes.smoke          (`make smoke-newest` runs it under the newest JAX)
 """

@@ -1,7 +1,8 @@
 """What stands in for CLIP's pretraining: image tower and projector learn to tell what is in each cell.
 
-Every patch of the small world's tower is one cell, so a linear probe on its feature says which of the sizes, colours and
-shapes is there, or nothing. The probe is thrown away; without this the captioner spends most of its time learning to see.
+Every patch of the small world's tower is one cell, so a linear probe on its feature says which size, colour
+and shape is there, or that nothing is. The probe is thrown away. Without this stage the captioner would spend
+most of its time learning to see.
 """
 
 from functools import partial
@@ -28,9 +29,9 @@ COMPUTE = Compute(attention="dense", remat="none")
 def teach_to_see(
     blueprint: Blueprint, params: Params, seed: int, *, steps: int = 300, batch: int = 64, lr: float = 3e-3
 ) -> tuple[Params, float]:
-    """Train everything but the decoder; returns all parameters and the accuracy on cells of the last 20 batches.
+    """Train everything but the decoder; returns all parameters and the accuracy over the last 20 batches.
 
-    A cell counts as right when size, colour and shape are. Scenes come from the split of the base.
+    A cell counts as right when its size, colour and shape are. Scenes come from the split of the base.
     """
     width = blueprint.shapes["projector"]["second"]["bias"].shape[0]
     seeing = {name: part for name, part in params.items() if name != "decoder"}

@@ -108,15 +108,13 @@ def main() -> None:
         return result
 
     source = open_checkpoint(folder / "hf")
-    params = measure("load", lambda: source.load(mesh))
+    loaded = [measure("load", lambda: source.load(mesh))]
     source.save_assets(folder / "ours")
-    measure("save", lambda: save_params(folder / "ours", params))
-    del params
+    measure("save", lambda: save_params(folder / "ours", loaded[0]))
+    loaded.clear()
     ours = open_checkpoint(folder / "ours")
-    params = measure("load_orbax", lambda: ours.load(mesh))
-    del params
-    params = measure("load_float32", lambda: source.load(mesh, lambda path: np.float32))
-    del params
+    measure("load_orbax", lambda: ours.load(mesh))
+    measure("load_float32", lambda: source.load(mesh, lambda path: np.float32))
     size_limit = 100 * 10**6
     measure("export", lambda: export_checkpoint(ours, folder / "out", "original", shard_bytes=size_limit))
     shutil.rmtree(folder / "out")

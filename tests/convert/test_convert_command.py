@@ -1,4 +1,4 @@
-"""The command itself: errors in one line, nothing overwritten, nothing half-written, nothing heavy for --help."""
+"""The command: errors in one line, nothing overwritten or half-written, nothing heavy for --help."""
 
 import subprocess
 import sys
@@ -16,7 +16,10 @@ from tests.convert.test_export import run
 
 def test_help_is_light() -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "convert", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-m", "convert", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "python -m convert export" in done.stdout
     modules = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
@@ -60,7 +63,10 @@ def test_force_replaces(
     tiny_llava: TinyLlava, grouped_llava: TinyLlava, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = tiny_llava.write(tmp_path / "1"), grouped_llava.write(tmp_path / "2")
-    for arguments in (("import", "{}", tmp_path / "b"), ("export", "{}", tmp_path / "c", "--layout", "llava-hf")):
+    for arguments in (
+        ("import", "{}", tmp_path / "b"),
+        ("export", "{}", tmp_path / "c", "--layout", "llava-hf"),
+    ):
         assert run(monkeypatch, *(one if a == "{}" else a for a in arguments)) == 0
         (Path(arguments[2]) / "left.over").write_text("")
         assert run(monkeypatch, *(other if a == "{}" else a for a in arguments), "--force") == 0
@@ -98,7 +104,14 @@ def test_inspect(
     model = tiny_llava.write(tmp_path / "a", "llava-hf", "bin-shards", tokenizer=tokenizer_dir)
     assert run(monkeypatch, "inspect", model) == 0
     said = capsys.readouterr().out
-    for part in ("llava-hf", "float32 100%", "44,768 parameters", "2 × .bin", "tokenizer.model", "every tensor"):
+    for part in (
+        "llava-hf",
+        "float32 100%",
+        "44,768 parameters",
+        "2 × .bin",
+        "tokenizer.model",
+        "every tensor",
+    ):
         assert part in said
     assert run(monkeypatch, "import", model, tmp_path / "b", "--template", "vicuna_v1") == 0
     assert run(monkeypatch, "inspect", tmp_path / "b") == 0

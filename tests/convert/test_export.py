@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from convert import __main__ as command
 from convert.export import export_checkpoint
 from convert.load import import_checkpoint, open_checkpoint
+from convert.orbax_dir import save_params
 from convert.tensors import LazyTensor, read_directory
 from rlaifv_jax.models.blueprint import cast
 from rlaifv_jax.parallel import make_mesh
@@ -68,13 +70,16 @@ def test_import_then_export_is_bit_exact(
         odd = torch.tensor(ODD_BITS, dtype=torch.int32).to(torch.int16).view(getattr(torch, dtype))
         for tensor in tensors.values():
             tensor.view(-1)[: len(odd)] = odd
-    source = grouped_llava.write(tmp_path / "a", layout, "bin-shards", tensors, tokenizer_dir)
+    declared = "float32" if dtype == "mixed" else dtype
+    source = grouped_llava.write(
+        tmp_path / "a", layout, "bin-shards", tensors, tokenizer_dir, torch_dtype=declared, dtype=declared
+    )
     assert run(monkeypatch, "import", source, tmp_path / "b") == 0
     size = ("--shard-size", "100KB")
     assert run(monkeypatch, "export", tmp_path / "b", tmp_path / "c", "--layout", layout, *size) == 0
     assert_bit_exact(source, tmp_path / "c")
     assert len(list((tmp_path / "c").glob("model-*-of-*.safetensors"))) > 1
-    assert not list((tmp_path / "c").glob(".*")) and not list(tmp_path.glob(".*"))
+    assert not [*(tmp_path / "c").glob(".*"), *tmp_path.glob(".*")]
     index = json.loads((tmp_path / "c/model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in tensors.values())
     for file in (source / "config.json", *tokenizer_dir.iterdir()):
@@ -112,7 +117,7 @@ def test_transformers_opens_the_export(theta: float, tmp_path: Path) -> None:
     assert embedding.shape == (128, 48)
     torch.testing.assert_close(embedding[-1], embedding[:99].mean(0))
     ours = open_checkpoint(tmp_path / "b")
-    params = cast(ours.load(make_mesh(1, 1, 1, __import__("jax").devices()[:1])), jnp.float32)
+    params = cast(ours.load(make_mesh(1, 1, 1, jax.devices()[:1])), jnp.float32)
     assert_close_logits(hf.eval(), ours.blueprint, params, image_token=99, vocab=99)
 
 
@@ -123,11 +128,21 @@ def test_other_dtypes_and_the_separate_tower(
     tower.config.architectures = ["CLIPVisionModel"]
     tower.save_pretrained(tmp_path / "clip")
     own = {name: t for name, t in tiny_llava.named("original").items() if "vision_tower" not in name}
-    source = tiny_llava.write(tmp_path / "a", tensors=own)
+    source = tiny_llava.write(tmp_path / "a", tensors=own, vision_config=None)
     clip = ("--vision-path", tmp_path / "clip")
     assert run(monkeypatch, "import", source, tmp_path / "b", *clip) == 0
     assert run(monkeypatch, "export", tmp_path / "b", tmp_path / "c", "--layout", "original") == 0
     assert_bit_exact(source, tmp_path / "c")
+    # A model saved by training carries its tower, and says its sizes.
+    checkpoint = open_checkpoint(tmp_path / "b")
+    checkpoint.save_assets(tmp_path / "trained")
+    save_params(
+        tmp_path / "trained", cast(checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1])), jnp.bfloat16)
+    )
+    assert run(monkeypatch, "export", tmp_path / "trained", tmp_path / "e", "--layout", "original") == 0
+    assert len(read_directory(tmp_path / "e")) == 80
+    assert open_checkpoint(tmp_path / "e").config == checkpoint.config
+    assert json.loads((tmp_path / "e/config.json").read_text())["torch_dtype"] == "bfloat16"
     options = ("--layout", "original", "--with-tower", "--dtype", "bfloat16")
     assert run(monkeypatch, "export", tmp_path / "b", tmp_path / "d", *options) == 0
     tensors = read_directory(tmp_path / "d")
@@ -178,12 +193,16 @@ def test_processor_of_the_export(tokenizer_dir: Path, tmp_path: Path) -> None:
 
     source = TinyLlava(kv_heads=4, vocab=640).write(tmp_path / "a", "original", tokenizer=tokenizer_dir)
     for template in (LLAVA_V1, VICUNA_V1):
-        export_checkpoint(open_checkpoint(source), tmp_path / template.name, "llava-hf", template=template.name)
+        export_checkpoint(
+            open_checkpoint(source), tmp_path / template.name, "llava-hf", template=template.name
+        )
         processor = AutoProcessor.from_pretrained(tmp_path / template.name)
         content = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
         turns = [Turn("user", "What is this?"), Turn("assistant", "A dog."), Turn("user", "Where?")]
         messages = [{"role": "user", "content": content}]
-        messages += [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in turns[1:]]
+        messages += [
+            {"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in turns[1:]
+        ]
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
         assert text == render_prompt(template, turns, image=True)
     row = processor(images=Image.new("RGB", (40, 30)), text=text, return_tensors="pt")

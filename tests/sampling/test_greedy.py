@@ -28,7 +28,7 @@ NEW = 24
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LLaVA with large random weights: it says something else about every picture, and sometimes stops early."""
+    """A LLaVA with large random weights, which says something else about every picture."""
     folder = tmp_path_factory.mktemp("greedy") / "model"
     plan = write_directory(folder)
     leaves = flat(random_weights(plan.shapes, seed=3))

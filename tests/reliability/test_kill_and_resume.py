@@ -1,0 +1,98 @@
+"""Real processes, real signals: a run that was killed ends as if it had not been."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import world
+
+STEPS = 9
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory, tokenizer_dir):
+    folder = tmp_path_factory.mktemp("resume")
+    model, data = world.write_model(folder / "model", tokenizer_dir), world.write_pairs(folder / "pairs.parquet")
+    arguments = dict(train__steps=STEPS, checkpoint__every=3, data__eval_fraction=0.2)
+    world.run_ok(world.command("train", model, data, folder / "whole", **arguments))
+    return folder, model, data, arguments
+
+
+def test_killed_in_mid_run_equals_unbroken_bit_for_bit(setting):
+    folder, model, data, arguments = setting
+    output = folder / "killed"
+    command = world.command("train", model, data, output, **arguments)
+
+    def past_step(step):
+        return lambda: (output / "metrics.jsonl").exists() and any(
+            json.loads(line)["step"] >= step
+            for line in (output / "metrics.jsonl").read_text().splitlines()
+            if line.endswith("}")
+        )
+
+    world.kill_when(command, past_step(4))
+    world.kill_when(command, past_step(7))
+    said = world.run_ok(command)
+    assert "going on from step" in said
+    assert (output / "metrics.jsonl").read_bytes() == (folder / "whole" / "metrics.jsonl").read_bytes()
+    broken, whole = (world.weights(folder / name, STEPS) for name in ("killed", "whole"))
+    assert broken.keys() == whole.keys()
+    for path, value in whole.items():
+        np.testing.assert_array_equal(broken[path], value, err_msg=path)
+
+
+def test_metrics_hold_every_step_once_and_no_clock(setting):
+    folder, *_ = setting
+    lines = world.metrics(folder / "whole")
+    trained = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in trained] == list(range(1, STEPS + 1))
+    assert trained[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [3, 6, 9]
+    assert {"rewards_train/margins", "logps_train/ref_chosen", "grad_norm", "learning_rate"} <= trained[0].keys()
+    assert {"tokens/utilization", "data/skipped_rows"} <= trained[0].keys()
+    assert not any("second" in name for line in lines for name in line)
+    timing = [json.loads(line) for line in (folder / "whole" / "timing.jsonl").read_text().splitlines()]
+    assert {"tokens_per_second", "pairs_per_second", "mfu", "data_wait_per_step"} <= timing[0].keys()
+    assert timing[0]["mfu"] is None  # a CPU has no entry in the table of peaks
+
+
+def test_only_the_newest_states_are_kept_and_all_weights(setting):
+    folder, *_ = setting
+    states = {path.name for path in (folder / "whole" / "checkpoints").iterdir() if path.name.isdigit()}
+    assert states == {"6", "9"}
+    assert {path.name for path in (folder / "whole" / "weights").iterdir()} == {"3", "6", "9"}
+
+
+def test_reference_stage_goes_on_behind_the_last_finished_file(setting):
+    folder, model, data, arguments = setting
+    output = folder / "reference-killed"
+    command = world.command("logprobs", model, data, output, reference__shard_rows=4, train__batch_pairs=2)
+    shards = output / "reference"
+    world.kill_when(command, lambda: len(list(shards.glob("*.parquet"))) >= 1)
+    first = {path: path.stat().st_mtime_ns for path in shards.glob("*.parquet")}
+    assert 1 <= len(first) < 6
+    world.run_ok(command)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in first.items())
+    whole = world.command(
+        "logprobs", model, data, folder / "reference-whole", reference__shard_rows=4, train__batch_pairs=2
+    )
+    world.run_ok(whole)
+
+    def contents(directory):
+        return [path.read_bytes() for path in sorted(directory.glob("*.parquet"))]
+
+    assert contents(shards) == contents(folder / "reference-whole" / "reference")
+
+
+def test_a_changed_config_is_refused_unless_allowed(setting):
+    folder, model, data, arguments = setting
+    changed = world.command("train", model, data, folder / "whole", **{**arguments, "optim__lr": 5e-3})
+    refused = world.run(changed)
+    assert refused.returncode == 2
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
+    assert "optim.lr (was 0.001, now 0.005)" in line
+    assert "resume.allow_changed" in line
+    harmless = {**arguments, "train__log_every": 2, "checkpoint__keep": 3}
+    world.run_ok(world.command("train", model, data, folder / "whole", **harmless))

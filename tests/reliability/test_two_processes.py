@@ -1,0 +1,49 @@
+"""Two real processes of four devices each, joined by jax.distributed, against one process of eight."""
+
+import socket
+import subprocess
+
+import numpy as np
+
+from tests import world
+
+
+def test_two_processes_train_as_one(tmp_path, tokenizer_dir):
+    model, data = world.write_model(tmp_path / "model", tokenizer_dir), world.write_pairs(tmp_path / "pairs.parquet")
+    settings = dict(
+        train__batch_pairs=8, train__steps=4, data__eval_fraction=0.2, mesh__data=2, mesh__fsdp=4, data__workers=0
+    )
+    world.run_ok(world.command("train", model, data, tmp_path / "one", **settings), devices=8)
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = world.command("train", model, data, tmp_path / "two", **settings)
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=world.ROOT,
+            env=world.environment(
+                4,
+                JAX_COORDINATOR_ADDRESS=f"localhost:{port}",
+                JAX_NUM_PROCESSES="2",
+                JAX_PROCESS_ID=str(rank),
+            ),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=500)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said[0][-2000:] + said[1][-2000:]
+    assert "data:" not in said[1]  # one process speaks
+
+    one, two = world.metrics(tmp_path / "one"), world.metrics(tmp_path / "two")
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    for a, b in zip(one, two, strict=True):
+        for name in a:
+            np.testing.assert_allclose(b[name], a[name], atol=1e-5, rtol=1e-4, err_msg=name)
+    first, second = (world.weights(tmp_path / name, 4) for name in ("one", "two"))
+    for path, value in first.items():
+        difference = np.abs(value.astype(np.float32) - second[path].astype(np.float32))
+        assert difference.mean() < 1e-5, path

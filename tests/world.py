@@ -1,0 +1,119 @@
+"""A tiny model directory and tiny pairs on disk, and training commands over them in processes of their own."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from tests.convert.llavas import TinyLlava
+
+ROOT = Path(__file__).parent.parent
+
+
+def write_model(folder: Path, tokenizer: Path, seed: int = 0) -> Path:
+    """A LLaVA in the original layout with random weights and a tokenizer."""
+    return TinyLlava(kv_heads=2, vocab=640, seed=seed).write(folder, tokenizer=tokenizer)
+
+
+def write_pairs(file: Path, count: int = 21, seed: int = 0, **columns: list[Any]) -> Path:
+    """Pairs in the RLAIF-V schema, pictures of noise."""
+    rng = np.random.default_rng(seed)
+    words = "a dog cat tree red blue star table plate water on the left right".split()
+
+    def text(n: int) -> str:
+        return " ".join(rng.choice(words, n)).capitalize() + "."
+
+    def picture() -> dict[str, Any]:
+        buffer = io.BytesIO()
+        size = rng.integers(20, 60, 2)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(buffer, "PNG")
+        return {"bytes": buffer.getvalue(), "path": None}
+
+    table = {
+        "ds_name": ["test"] * count,
+        "image": [picture() for _ in range(count)],
+        "question": [text(4) for _ in range(count)],
+        "chosen": [text(rng.integers(3, 12)) for _ in range(count)],
+        "rejected": [text(rng.integers(3, 12)) for _ in range(count)],
+        "origin_dataset": ["test"] * count,
+        "origin_split": ["{}"] * count,
+        "idx": [str(100 + row) for row in range(count)],
+        "image_path": [""] * count,
+        **columns,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(table), file)
+    return file
+
+
+def command(name: str, model: Path, data: Path, output: Path, **settings: Any) -> list[str]:
+    """`python -m rlaifv_jax.NAME` with small, fast settings; keyword `a__b=1` is `--config.a.b=1`."""
+    small = {
+        "model__path": model,
+        "data__path": data,
+        "output_dir": output,
+        "train__batch_pairs": 4,
+        "train__steps": 6,
+        "checkpoint__every": 2,
+        "optim__lr": 1e-3,
+        "precision__compute": "float32",
+        "data__workers": 0,
+    }
+    pairs = {**small, **settings}.items()
+    flags = [f"--config.{key.replace('__', '.')}={value}" for key, value in pairs]
+    return [sys.executable, "-m", f"rlaifv_jax.{name}", "--config=configs/llava15.py", *flags]
+
+
+def environment(devices: int = 1, **extra: str) -> dict[str, str]:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **extra}
+
+
+def run(arguments: list[str], devices: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run to the end; the caller looks at the status."""
+    return subprocess.run(
+        arguments, cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+def run_ok(arguments: list[str], devices: int = 1) -> str:
+    done = run(arguments, devices)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+def kill_when(arguments: list[str], ready: Callable[[], bool], how: int = signal.SIGKILL) -> None:
+    """Start a command and send it a signal as soon as `ready()` holds."""
+    process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 400
+    while not ready():
+        assert process.poll() is None, "the command ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(how)
+    process.wait(timeout=60)
+
+
+def metrics(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(output: Path, step: int) -> dict[str, np.ndarray]:
+    """The bfloat16 model of a step, by parameter path."""
+    import orbax.checkpoint as ocp
+
+    from rlaifv_jax.models.blueprint import flat
+
+    tree = ocp.PyTreeCheckpointer().restore((output / "weights" / str(step) / "params").absolute())
+    return {path: np.asarray(value) for path, value in flat(tree).items()}
