@@ -33,26 +33,18 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     source = argparse.ArgumentParser(add_help=False)
-    source.add_argument(
-        "source", metavar="SRC", help="Hugging Face directory, hub id, or a directory of this project"
-    )
-    source.add_argument(
-        "--vision-path", help="the CLIP tower, for checkpoints without one (directory or hub id)"
-    )
+    source.add_argument("source", metavar="SRC", help="Hugging Face directory, hub id, or a directory of this project")
+    source.add_argument("--vision-path", help="the CLIP tower, for checkpoints without one (directory or hub id)")
     target = argparse.ArgumentParser(add_help=False)
     target.add_argument("destination", metavar="DST", help="directory to write")
     target.add_argument("--force", action="store_true", help="replace what DST holds")
     target.add_argument("--template", help="conversation template the model was trained with, e.g. llava_v1")
     commands.add_parser("inspect", parents=[source], help="say what SRC is, from headers alone")
     commands.add_parser("import", parents=[source, target], help="write SRC as a directory of this project")
-    export = commands.add_parser(
-        "export", parents=[source, target], help="write SRC as a Hugging Face directory"
-    )
+    export = commands.add_parser("export", parents=[source, target], help="write SRC as a Hugging Face directory")
     export.add_argument("--layout", required=True, choices=("original", "llava-hf"))
     export.add_argument("--dtype", default="keep", choices=("keep", "bfloat16", "float16", "float32"))
-    export.add_argument(
-        "--shard-size", default="5GB", metavar="SIZE", help="largest file, e.g. 500MB (default 5GB)"
-    )
+    export.add_argument("--shard-size", default="5GB", metavar="SIZE", help="largest file, e.g. 500MB (default 5GB)")
     export.add_argument(
         "--with-tower",
         action="store_true",

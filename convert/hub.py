@@ -35,6 +35,4 @@ def local_directory(path: Any, key: str) -> Path:
         return Path(snapshot_download(str(path), allow_patterns=[*SMALL, *weights]))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{key}: {path} is no directory here, and the hub does not give it: {reason}"
-        ) from None
+        raise UserError(f"{key}: {path} is no directory here, and the hub does not give it: {reason}") from None

@@ -50,9 +50,7 @@ LLAVA_HF = Layout("llava-hf", "vision_tower.vision_model.", *_HF, "language_mode
 LAYOUTS = (
     ORIGINAL,
     LLAVA_HF,
-    Layout(
-        "transformers-5", "model.vision_tower.", *_HF5, "lm_head."
-    ),  # saved after training in transformers 5
+    Layout("transformers-5", "model.vision_tower.", *_HF5, "lm_head."),  # saved after training in transformers 5
     Layout("transformers-5-new", "vision_tower.", *_HF, "language_model.lm_head."),  # a new model, saved by 5
     Layout("transformers-4.52", "model.vision_tower.vision_model.", *_HF5, "lm_head."),
 )

@@ -123,9 +123,7 @@ def open_checkpoint(path: Any, vision_path: Any = None) -> Checkpoint:
     file = directory / "config.json"
     raw = read_json(file)
     family = family_of(raw, str(file))
-    tensors = {
-        name: tensor for name, tensor in read_directory(directory).items() if not layouts.DERIVED.search(name)
-    }
+    tensors = {name: tensor for name, tensor in read_directory(directory).items() if not layouts.DERIVED.search(name)}
     separate = is_original(raw) and not any("vision_tower." in name for name in tensors)
     tower_path = vision_path or raw.get("mm_vision_tower")
     if separate and not tower_path:
@@ -166,9 +164,7 @@ def _open_orbax(path: Any) -> Checkpoint:
     return Checkpoint(family, config, plan, raw, directory, _assets(directory), leaves, notes)
 
 
-def import_checkpoint(
-    source: Checkpoint, directory: Any, template: str | None = None, replace: bool = False
-) -> None:
+def import_checkpoint(source: Checkpoint, directory: Any, template: str | None = None, replace: bool = False) -> None:
     """Write a model as a directory of this project, every tensor in its own dtype.
 
     replace: remove what `directory` holds first. Memory: the model, on this host.
@@ -194,18 +190,14 @@ def _tower_sizes(raw: Json, tower_directory: Path | None, tower_path: Any) -> Js
     return values.get("vision_config", values)
 
 
-def _tower_leaves(
-    directory: Path, entries: list[Entry], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, FileLeaf]:
+def _tower_leaves(directory: Path, entries: list[Entry], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FileLeaf]:
     """A CLIP directory, with or without its text half."""
     tensors: dict[str, LazyTensor] = {
         name: tensor
         for name, tensor in read_directory(directory).items()
         if not layouts.DERIVED.search(name) and not layouts.CLIP_TEXT.match(name)
     }
-    prefix = next(
-        (prefix for prefix in layouts.CLIP_PREFIXES if any(name.startswith(prefix) for name in tensors)), ""
-    )
+    prefix = next((prefix for prefix in layouts.CLIP_PREFIXES if any(name.startswith(prefix) for name in tensors)), "")
     names = {(entry.part, entry.name): prefix + entry.name for entry in entries}
     return match(entries, tensors, names, shapes, directory)
 

@@ -56,9 +56,7 @@ def is_orbax_dir(path: Any) -> bool:
     """
     directory = epath.Path(path)
     if is_unfinished(directory):
-        raise UserError(
-            f"{directory}: has no finished {PARAMS}/: its writing was interrupted; write it again"
-        )
+        raise UserError(f"{directory}: has no finished {PARAMS}/: its writing was interrupted; write it again")
     return (directory / NOTES).exists()
 
 
@@ -132,26 +130,19 @@ def read_params(directory: Any, shapes: Mapping[str, tuple[int, ...]], notes: No
 
     params = epath.Path(directory) / PARAMS
     metadata = read_json(params / "_METADATA")
-    keys = [
-        "/".join(str(key["key"]) for key in entry["key_metadata"])
-        for entry in metadata["tree_metadata"].values()
-    ]
+    keys = ["/".join(str(key["key"]) for key in entry["key_metadata"]) for entry in metadata["tree_metadata"].values()]
     wrong = [*(f"{path} missing" for path in shapes.keys() - set(keys))]
     wrong += [f"{path} unexpected" for path in set(keys) - shapes.keys()]
     context = tensorstore.Context(CACHE)
     leaves = {}
     for path in shapes if not wrong else ():
-        store = tensorstore.open(
-            _spec(params, path, metadata), open=True, read=True, context=context
-        ).result()
+        store = tensorstore.open(_spec(params, path, metadata), open=True, read=True, context=context).result()
         if store.shape != shapes[path]:
             wrong.append(f"{path} is {list(store.shape)}, config.json says {list(shapes[path])}")
         recorded = tuple(DTYPES[name] for name in notes.tensor_dtypes.get(path, ()))
         leaves[path] = OrbaxLeaf(store, recorded)
     if wrong:
-        raise UserError(
-            f"{params}: does not fit config.json; {len(wrong)} differences: {', '.join(wrong[:3])}"
-        )
+        raise UserError(f"{params}: does not fit config.json; {len(wrong)} differences: {', '.join(wrong[:3])}")
     return leaves
 
 

@@ -35,9 +35,7 @@ def load_params(
     total = sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
     loaded: dict[str, jax.Array] = {}
     waiting = 0
-    with tqdm(
-        total=total, unit="", unit_scale=True, desc="loading", disable=None if is_main() else True
-    ) as bar:
+    with tqdm(total=total, unit="", unit_scale=True, desc="loading", disable=None if is_main() else True) as bar:
         for path, leaf in leaves.items():
             shape, place = shapes[path].shape, places[path]
             target = np.dtype(dtype(path) or leaf.dtype)

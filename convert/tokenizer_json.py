@@ -137,11 +137,7 @@ def _check(spm: Any, model: Path, rows: int) -> None:
         problem = "it is not a BPE model"
     elif not trainer.byte_fallback or BYTE not in kinds:
         problem = "it has no byte fallback"
-    elif (
-        normalizer.precompiled_charsmap
-        or normalizer.remove_extra_whitespaces
-        or not normalizer.add_dummy_prefix
-    ):
+    elif normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces or not normalizer.add_dummy_prefix:
         problem = "it normalises text (LLaMA's leaves it alone but for a blank in front)"
     elif USER in kinds:
         problem = "it has user-defined pieces"

@@ -68,9 +68,7 @@ def read_torch(file: Path) -> dict[str, LazyTensor]:
             except UserError:
                 raise
             except Exception as error:
-                raise UserError(
-                    f"{file}: its pickle cannot be read ({type(error).__name__}: {error})"
-                ) from None
+                raise UserError(f"{file}: its pickle cannot be read ({type(error).__name__}: {error})") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(
@@ -107,9 +105,7 @@ class _Reader(pickle.Unpickler):
         entry = self._archive.getinfo(f"{self._prefix}data/{name}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < length * storage.dtype.itemsize:
             raise UserError(f"{self._file}: {entry.filename} is compressed or cut short")
-        with open(
-            self._file, "rb"
-        ) as stream:  # the local header repeats name and extra field, of other lengths
+        with open(self._file, "rb") as stream:  # the local header repeats name and extra field, of other lengths
             stream.seek(entry.header_offset + 26)
             name_length, extra_length = struct.unpack("<HH", stream.read(4))
         return Storage(entry.header_offset + 30 + name_length + extra_length, storage.dtype, length)

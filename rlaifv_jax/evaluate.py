@@ -44,4 +44,4 @@ class Evaluator:
         assert total is not None
         pairs = len(self.data.index)
         means = {name: float(value) / pairs for name, value in total.metrics.items()}
-        return {"eval_loss": float(total.loss / total.count), **named(means, "test")}
+        return {"eval_loss": float(total.loss / total.divisor), **named(means, "test")}

@@ -39,7 +39,7 @@ class References:
     values: np.ndarray  # float32[starts[-1]]
 
     @classmethod
-    def pack(cls, rows: Sequence[int], answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> "References":
+    def pack(cls, rows: Sequence[int] | np.ndarray, answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> "References":
         order = np.argsort(np.asarray(rows, np.int64))
         answers = [answers[place] for place in order]
         lengths = [len(chosen) + len(rejected) for chosen, rejected in answers]
@@ -75,7 +75,11 @@ def encode_logps(chosen: np.ndarray, rejected: np.ndarray) -> str:
 
 
 def write_shard(
-    path: epath.Path, table: pa.Table, logps: Sequence[str], rows: Sequence[int], fingerprint: dict[str, str]
+    path: epath.Path,
+    table: pa.Table,
+    logps: Sequence[str],
+    rows: Sequence[int] | np.ndarray,
+    fingerprint: dict[str, str],
 ) -> None:
     """Write the source rows `rows` (`table`) with their log-probs; the file appears whole or not at all."""
     if "logps" in table.column_names:
@@ -144,5 +148,3 @@ def read(shards: Sequence[Shard]) -> References:
 
 def default_directory(output_dir: str, path: str) -> epath.Path:
     return epath.Path(path) if path else epath.Path(output_dir) / "reference"
-
-

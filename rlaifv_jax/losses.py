@@ -29,10 +29,10 @@ class Objective:
 
 
 class Sums(NamedTuple):
-    """`loss` summed over the batch; `count` what it is divided by; `metrics` summed over pairs."""
+    """`loss` summed over the batch; `divisor` what it is divided by; `metrics` summed over pairs."""
 
     loss: jax.Array
-    count: jax.Array
+    divisor: jax.Array
     metrics: dict[str, jax.Array]
 
 
@@ -59,7 +59,7 @@ def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
       batch: rows with `reference` filled in.
 
     Returns:
-      sums over the pairs of the batch; `count` is their number.
+      sums over the pairs of the batch; `divisor` is their number.
     """
     policy = answer_sums(log_probs, batch)  # [B, S, 2]
     reference = answer_sums(batch.reference, batch)
@@ -89,7 +89,7 @@ def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
 
 
 def sft(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
-    """Next-token cross-entropy on the labelled tokens of the first answer; `count` is their number.
+    """Next-token cross-entropy on the labelled tokens of the first answer; `divisor` is their number.
 
     The metric `logps/chosen` is the mean log-probability of a whole answer, as in `dpo`.
     """

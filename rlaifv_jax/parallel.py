@@ -136,7 +136,8 @@ def check_rows(rows: int, accumulate: int, mesh: Mesh) -> None:
 def local_rows(rows: int, mesh: Mesh) -> np.ndarray:
     """Which of the global `rows` this process feeds, ascending: int64[local rows]."""
     indices = rows_sharding(mesh).addressable_devices_indices_map((rows,))
-    mine = {row for (part,) in indices.values() for row in range(*part.indices(rows))}  # type: ignore[misc, union-attr]
+    parts = [index[0] for index in indices.values() if index is not None]
+    mine = {row for part in parts for row in range(*part.indices(rows))}
     return np.array(sorted(mine))
 
 

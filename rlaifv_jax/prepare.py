@@ -97,7 +97,12 @@ class Run:
     def reference_fingerprint(self, model: str, data: Data) -> dict[str, str]:
         """What reference log-probs depend on, by part; `model` is the fingerprint of the weights."""
         shape, data_config, model_config = self.shape, self.config.data, self.checkpoint.config
-        images = (shape.image_size, model_config.image_mean, model_config.image_std, data_config.image_aspect_ratio)
+        images = (
+            shape.image_size,
+            model_config.image_mean,
+            model_config.image_std,
+            data_config.image_aspect_ratio,
+        )
         return {
             "model": model,
             "data": data.index.data_fingerprint[:16],
@@ -197,9 +202,7 @@ def _open_data(config: Any, path: str, encoder: Encoder, image_size: int) -> Dat
     main = parallel.is_main()
     source = open_source(path, objective=config.train.objective)
     cache = epath.Path(config.output_dir) / "cache"
-    index = scan(
-        source, encoder, image_size=image_size, workers=config.data.workers, cache_dir=cache, progress=main
-    )
+    index = scan(source, encoder, image_size=image_size, workers=config.data.workers, cache_dir=cache, progress=main)
     index = admit(index, row_length=config.train.row_length, bad_rows=config.data.bad_rows)
     if main:
         truncated = int(index.truncated.any(axis=1).sum())

@@ -61,7 +61,12 @@ def _obtain(run: Run, data: Data, directory: epath.Path, load: LoadParams, model
 
 
 def _compute(
-    run: Run, data: Data, directory: epath.Path, load: LoadParams, fingerprint: dict[str, str], first_shard: int
+    run: Run,
+    data: Data,
+    directory: epath.Path,
+    load: LoadParams,
+    fingerprint: dict[str, str],
+    first_shard: int,
 ) -> None:
     """Fill `directory` with the log-probs of all rows of `data`, one file of `reference.shard_rows` at a time."""
     main = parallel.is_main()

@@ -25,10 +25,9 @@ def abstract_state(run: Run, transform: optax.GradientTransformation) -> TrainSt
     where, frozen_where = split_frozen(parallel.shardings(blueprint.axes, blueprint.shapes, run.mesh), run.frozen)
     everywhere = parallel.replicated(run.mesh)
     moments = parallel.optimizer_shardings(transform, shapes, where, run.mesh)
-    return parallel.placed(
-        jax.eval_shape(lambda params, frozen: init_state(params, frozen, transform), shapes, frozen_shapes),
-        TrainState(everywhere, where, frozen_where, moments),
-    )
+    places: Any = TrainState(everywhere, where, frozen_where, moments)  # type: ignore[arg-type]  # of shardings
+    state = jax.eval_shape(lambda params, frozen: init_state(params, frozen, transform), shapes, frozen_shapes)
+    return parallel.placed(state, places)
 
 
 def fresh_state(
@@ -48,9 +47,7 @@ def compile_step(
 ) -> CompiledStep:
     """The training step as one executable: a second compilation in a run is impossible by construction."""
     step = partial(train_step, step=run.step, optimizer=transform)
-    jitted = jax.jit(
-        step, donate_argnums=0, out_shardings=(shardings(abstract), parallel.replicated(run.mesh))
-    )
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings(abstract), parallel.replicated(run.mesh)))
     return jitted.lower(abstract, run.abstract_batch(accumulate)).compile()
 
 

@@ -1,10 +1,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests import tiny
 
 from rlaifv_jax import losses
 from rlaifv_jax.losses import Objective
+from tests import tiny
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_dpo_equals_the_formula(rows, average):
     expected = np.log1p(np.exp(-0.3 * z)) - 0.7 * policy[:, 0]
     sums = losses.dpo(log_probs, batch, Objective("dpo", 0.3, average, 0.7, False))
     np.testing.assert_allclose(sums.loss, expected.sum(), rtol=1e-5)
-    assert sums.count == 3  # the empty row is no pair
+    assert sums.divisor == 3  # the empty row is no pair
     rewards = 0.3 * (policy - reference)
     assert sums.metrics["rewards/accuracies"] == (rewards[:, 0] > rewards[:, 1]).sum()
     for name, value in {
@@ -54,7 +54,7 @@ def test_dpo_equals_the_formula(rows, average):
 def test_policy_equal_to_reference_gives_ln_2_and_no_accuracy(rows):
     _, batch, _ = rows
     sums = losses.dpo(batch.reference, batch, tiny.DPO)
-    np.testing.assert_allclose(sums.loss / sums.count, np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(sums.loss / sums.divisor, np.log(2), rtol=1e-6)
     assert sums.metrics["rewards/accuracies"] == 0  # a tie is not a win
 
 
@@ -73,4 +73,4 @@ def test_sft_is_token_cross_entropy_of_the_first_answer(rows):
     lengths = [len(item.encoded.answers[0].tokens) for (item,) in items]
     expected = -sum(float(log_probs[row, :n].sum()) for row, n in enumerate(lengths))
     np.testing.assert_allclose(sums.loss, expected, rtol=1e-5)
-    assert sums.count == sum(lengths) == losses.count(batch, tiny.SFT)
+    assert sums.divisor == sum(lengths) == losses.count(batch, tiny.SFT)

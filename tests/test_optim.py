@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from tests import tiny
 from transformers import get_cosine_schedule_with_warmup
 
 from rlaifv_jax import optim
+from tests import tiny
 
 
 @pytest.mark.parametrize(("steps", "ratio", "warmup"), [(2672, 0.05, 134), (20, 0.1, 2), (7, 0.0, 0)])

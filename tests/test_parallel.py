@@ -2,10 +2,10 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
-from tests import tiny
 
 from rlaifv_jax import parallel
 from rlaifv_jax.errors import UserError
+from tests import tiny
 
 
 def test_parameters_are_cut_by_the_rules():

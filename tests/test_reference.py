@@ -127,7 +127,7 @@ def test_a_cache_of_another_model_is_refused(paths, computed):
 
 def test_foreign_files_as_reference_path_are_explained(paths, computed):
     folder = foreign_cache(paths, computed, 1.0)
-    with pytest.raises(UserError, match="give that directory as data.path"):
+    with pytest.raises(UserError, match=r"give that directory as data\.path"):
         logprobs(config(paths, "elsewhere", reference__path=str(folder)))
 
 

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests import tiny
 
 from rlaifv_jax import parallel
 from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.models.blueprint import flat, split_frozen
 from rlaifv_jax.optim import optimizer
 from rlaifv_jax.step import init_state, logprob_step, train_step
+from tests import tiny
 
 TRANSFORM = optimizer(tiny.OPTIM)
 
@@ -68,9 +68,7 @@ def test_text_only_rows_train():
 
 
 def test_sft_learns_the_answer():
-    losses, _ = losses_and_params(
-        tiny.batch([[item] for item in items(answers=1)]), step=tiny.step(tiny.SFT), steps=8
-    )
+    losses, _ = losses_and_params(tiny.batch([[item] for item in items(answers=1)]), step=tiny.step(tiny.SFT), steps=8)
     assert losses[-1] < losses[0] - 0.05
 
 

@@ -30,7 +30,10 @@ DECODER = DecoderConfig(
     rms_eps=1e-5,
 )
 CONFIG = LlavaConfig(
-    VISION, DECODER, image_mean=(0.48145466, 0.4578275, 0.40821073), image_std=(0.26862954, 0.26130258, 0.27577711)
+    VISION,
+    DECODER,
+    image_mean=(0.48145466, 0.4578275, 0.40821073),
+    image_std=(0.26862954, 0.26130258, 0.27577711),
 )
 BLUEPRINT = blueprint(Llava, CONFIG)
 COMPUTE = Compute(attention="dense", remat="full")
@@ -73,9 +76,7 @@ def encoded(rng: np.random.Generator, *, image: bool = True, answers: int = 2, l
     prefix = rng.integers(3, DECODER.vocab_size, rng.integers(6, 16)).astype(np.int32)
     if image:
         prefix[3] = IMAGE_TOKEN
-    tokens = [
-        rng.integers(3, DECODER.vocab_size, rng.integers(1, longest)).astype(np.int32) for _ in range(answers)
-    ]
+    tokens = [rng.integers(3, DECODER.vocab_size, rng.integers(1, longest)).astype(np.int32) for _ in range(answers)]
     branches = tuple(Answer(t, np.ones(len(t), bool)) for t in tokens)
     return Encoded(prefix, branches, (False,) * answers, SHAPE.image_tokens if image else 0)
 

@@ -29,7 +29,22 @@ def write_model(folder: Path, tokenizer: Path, seed: int = 0) -> Path:
 def write_pairs(file: Path, count: int = 21, seed: int = 0, **columns: list[Any]) -> Path:
     """Pairs in the RLAIF-V schema, pictures of noise."""
     rng = np.random.default_rng(seed)
-    words = "a dog cat tree red blue star table plate water on the left right".split()
+    words = [
+        "a",
+        "dog",
+        "cat",
+        "tree",
+        "red",
+        "blue",
+        "star",
+        "table",
+        "plate",
+        "water",
+        "on",
+        "the",
+        "left",
+        "right",
+    ]
 
     def text(n: int) -> str:
         return " ".join(rng.choice(words, n)).capitalize() + "."
@@ -83,7 +98,13 @@ def environment(devices: int = 1, **extra: str) -> dict[str, str]:
 def run(arguments: list[str], devices: int = 1) -> subprocess.CompletedProcess[str]:
     """Run to the end; the caller looks at the status."""
     return subprocess.run(
-        arguments, cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=500, check=False
+        arguments,
+        cwd=ROOT,
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
 
 

@@ -111,9 +111,7 @@ class Encoder:
             if role == "assistant" and not text.strip():
                 raise BadRow("empty_answer", f"{where} has no text")
             if IMAGE_TAG in text:
-                raise BadRow(
-                    "image_tag_in_text", f"{where} contains {IMAGE_TAG!r}; the image is placed for you"
-                )
+                raise BadRow("image_tag_in_text", f"{where} contains {IMAGE_TAG!r}; the image is placed for you")
             # The original finds rounds and answers by splitting the text at these strings.
             for token in (*self.tokenizer.special_tokens, self.template.end):
                 if token in text:

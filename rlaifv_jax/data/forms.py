@@ -130,9 +130,7 @@ def _completion(row: Row, column: str) -> str:
         return _text(row, column)
     turns = read_dialogue(row[column], column).turns
     if len(turns) != 1 or turns[0].role != "assistant":
-        raise BadRow(
-            "turn_order", f"{column} should hold one message of the assistant, it holds {len(turns)}"
-        )
+        raise BadRow("turn_order", f"{column} should hold one message of the assistant, it holds {len(turns)}")
     return turns[0].text
 
 

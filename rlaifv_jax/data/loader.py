@@ -131,14 +131,10 @@ class Loader:
         batch_rows = pairs_per_step // accumulate
         local = np.arange(batch_rows) if local_rows is None else np.asarray(local_rows, np.int64)
         if len(local) and not (local.min() >= 0 and local.max() < batch_rows):
-            raise ValueError(
-                f"local_rows {local.tolist()} are not all within the {batch_rows} rows of a batch"
-            )
+            raise ValueError(f"local_rows {local.tolist()} are not all within the {batch_rows} rows of a batch")
         row_length, targets = row_length or index.row_length, targets or index.targets
         if not row_length or not targets:
-            raise ValueError(
-                "row_length and targets are not known: pass them, or an index that went through `admit`"
-            )
+            raise ValueError("row_length and targets are not known: pass them, or an index that went through `admit`")
         self.shape = RowShape(row_length, targets, image_size, encoder.image_tokens)
         self.start_step = start_step
         self.steps = -(-len(index) // pairs_per_step) if steps is None else steps
@@ -173,9 +169,7 @@ class Loader:
         dataset = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
         if self._workers > 0:
             _accept_unparsed_flags()
-            options = grain.MultiprocessingOptions(
-                num_workers=min(self._workers, len(self)), per_worker_buffer_size=1
-            )
+            options = grain.MultiprocessingOptions(num_workers=min(self._workers, len(self)), per_worker_buffer_size=1)
             dataset = dataset.mp_prefetch(options)
         for step, batch in dataset:
             # A worker's leaves are views of shared memory that goes away with them: a copy is safe to keep.

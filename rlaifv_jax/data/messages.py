@@ -41,9 +41,7 @@ def read_dialogue(value: Any, column: str) -> Dialogue:
             text, tags = strip_placeholder(text)
             count += tags
         elif count:
-            raise BadRow(
-                "image_tag_in_text", f"{column}[{number}] holds an image; only the first question may"
-            )
+            raise BadRow("image_tag_in_text", f"{column}[{number}] holds an image; only the first question may")
         images += count
         turns.append(Turn(role, text))  # type: ignore[arg-type]
     return Dialogue(tuple(turns), images)
@@ -79,9 +77,7 @@ def _read_message(message: Any, where: str) -> tuple[str, str, int]:
     name = message.get("role", message.get("from"))
     content = message.get("content", message.get("value"))
     if name not in ROLES:
-        raise BadRow(
-            "unsupported_role", f"{where} comes from {name!r}; the template has user and assistant only"
-        )
+        raise BadRow("unsupported_role", f"{where} comes from {name!r}; the template has user and assistant only")
     if content is None or isinstance(content, str):
         return ROLES[name], content or "", 0
     if not is_messages(content):
@@ -92,9 +88,7 @@ def _read_message(message: Any, where: str) -> tuple[str, str, int]:
             raise CellError(where, "parts: {type: text, text} or {type: image}", part)
         if part.get("type") == "image":
             if text:
-                raise BadRow(
-                    "image_tag_in_text", f"{where} has an image after text; the image is placed first"
-                )
+                raise BadRow("image_tag_in_text", f"{where} has an image after text; the image is placed first")
             images += 1
         elif part.get("type") == "text" or part.get("text"):
             text += part.get("text") or ""

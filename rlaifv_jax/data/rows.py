@@ -67,10 +67,7 @@ def fill_row(batch: Batch, row: int, items: Sequence[Item], shape: RowShape) -> 
     for pair, item in enumerate(items):
         encoded = item.encoded
         needed = (start + encoded.row_length, target + encoded.target_count, pair + 1)
-        if any(
-            need > room
-            for need, room in zip(needed, (shape.row_length, shape.targets, shape.pairs), strict=True)
-        ):
+        if any(need > room for need, room in zip(needed, (shape.row_length, shape.targets, shape.pairs), strict=True)):
             raise ValueError(
                 f"a row needs {needed[0]} positions, {needed[1]} targets and {needed[2]} pairs, and has "
                 f"{shape.row_length}, {shape.targets} and {shape.pairs}"

@@ -163,9 +163,7 @@ def open_source(
     wanted = EXPECTED if objective == "dpo" else f"{EXPECTED} · {EXPECTED_SFT}"
     if form is None or (objective == "dpo" and not form.pairs):
         found = ", ".join(table.columns)
-        raise UserError(
-            f"data: {table.name}, row 0: columns {found} fit no form for {objective}; expected {wanted}"
-        )
+        raise UserError(f"data: {table.name}, row 0: columns {found} fit no form for {objective}; expected {wanted}")
     source = Source(table, form, objective)
     with contextlib.suppress(BadRow):  # one bad row does not speak for the file; the scan reports it
         source.example(0, image=False)

@@ -121,9 +121,7 @@ class JsonTable:
         self._arrays: dict[int, list[Any]] = {}
         self._array_files: set[int] = set()
         places = [place for number in range(len(files)) for place in self._find_rows(number)]
-        self._places = np.asarray(places, np.int64).reshape(
-            -1, 2
-        )  # (file, byte offset or index in its array)
+        self._places = np.asarray(places, np.int64).reshape(-1, 2)  # (file, byte offset or index in its array)
         self.columns = tuple(self.row(0)) if len(self._places) else ()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -203,9 +201,7 @@ def _open_hub(name: str, split: str) -> ArrowTable:
     try:
         dataset = datasets.load_dataset(name, split=split)
     except Exception as error:
-        raise UserError(
-            f"data: no file or folder {name!r} here, and the hub says: {_first_line(error)}"
-        ) from None
+        raise UserError(f"data: no file or folder {name!r} here, and the hub says: {_first_line(error)}") from None
     return ArrowTable(dataset, name, dataset._fingerprint, None)
 
 
@@ -217,9 +213,7 @@ def _expand(path: str) -> list[str]:
         found = files.glob(root)
     elif files.isdir(root):
         found = files.find(root)
-        if any(
-            file.endswith(".parquet") for file in found
-        ):  # photos.jsonl beside photos.parquet: the same rows
+        if any(file.endswith(".parquet") for file in found):  # photos.jsonl beside photos.parquet: the same rows
             found = [file for file in found if file.endswith(".parquet")]
     else:
         found = [root] if files.exists(root) else []
@@ -234,9 +228,7 @@ def _identity(files: Sequence[str]) -> str:
     for file in files:
         system, path = fsspec.core.url_to_fs(file)
         info = system.info(path)
-        stamp = next(
-            (info[key] for key in ("etag", "ETag", "md5Hash", "mtime", "updated") if info.get(key)), None
-        )
+        stamp = next((info[key] for key in ("etag", "ETag", "md5Hash", "mtime", "updated") if info.get(key)), None)
         digest.update(repr((file, info.get("size"), stamp)).encode())
     return digest.hexdigest()
 

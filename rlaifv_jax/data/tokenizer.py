@@ -105,9 +105,7 @@ class SentencePieceTokenizer:
                 added[names[name]] = number
         for number, token in settings.get("added_tokens_decoder", {}).items():
             added[token["content"]] = int(number)
-        added |= {
-            text: int(number) for text, number in _read_json(self._folder / "added_tokens.json").items()
-        }
+        added |= {text: int(number) for text, number in _read_json(self._folder / "added_tokens.json").items()}
         for text in names.values():  # named special, in no table: the next free id, as transformers gives it
             if text not in added:
                 piece = self._model.piece_to_id(text)

@@ -13,7 +13,10 @@ from rlaifv_jax.parallel import constrain
 
 @dataclass(frozen=True)
 class ClipVitConfig:
-    """Sizes of a tower. `feature_layer` counts like hidden_states in transformers: -2 is the output of the last layer but one."""
+    """Sizes of a tower.
+
+    `feature_layer` counts like hidden_states in transformers: -2 is the output of the last layer but one.
+    """
 
     width: int
     mlp_width: int

@@ -43,7 +43,13 @@ class Linear(nnx.Module):
     """y = x @ kernel (+ bias), kernel [in, out]: the transpose of a PyTorch weight."""
 
     def __init__(
-        self, width_in: int, width_out: int, axes: tuple[str | None, str | None], *, bias: bool, rngs: nnx.Rngs
+        self,
+        width_in: int,
+        width_out: int,
+        axes: tuple[str | None, str | None],
+        *,
+        bias: bool,
+        rngs: nnx.Rngs,
     ):
         self.kernel = parameter(rngs, (width_in, width_out), axes)
         self.bias = nnx.Param(jnp.zeros(width_out), axes=(axes[1],)) if bias else None

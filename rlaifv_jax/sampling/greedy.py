@@ -86,9 +86,7 @@ def greedy(
     return answers
 
 
-def decode(
-    blueprint: Blueprint, params: Params, rows: Batch, starts: np.ndarray, eos: int, new: int
-) -> jax.Array:
+def decode(blueprint: Blueprint, params: Params, rows: Batch, starts: np.ndarray, eos: int, new: int) -> jax.Array:
     """Rows with prompts of `starts` int[B] positions → answers int32[B, new], `eos` from their end on."""
     length = rows.tokens.shape[1]
     everywhere = np.ones_like(rows.tokens)  # plain causal rows; what stands behind an answer is seen by none

@@ -61,9 +61,7 @@ def train_stage(stage: str, model: Path, work: Path, seed: int) -> Path:
         part = work / f".{stage}.parquet"
         tasks = write_sft(part, SCENES[stage], seed, mix, biased=stage == "policy", split=stage)
         part.rename(config.data.path)
-        say(
-            f"{stage}: {SCENES[stage]} conversations: {', '.join(f'{n} {task}' for task, n in tasks.items())}"
-        )
+        say(f"{stage}: {SCENES[stage]} conversations: {', '.join(f'{n} {task}' for task, n in tasks.items())}")
     train(config)
     return newest(Path(config.output_dir))
 
@@ -87,9 +85,7 @@ def parse(arguments: list[str]) -> Any:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("out/shapes/models"), help="default: out/shapes/models"
-    )
+    parser.add_argument("--output", type=Path, default=Path("out/shapes/models"), help="default: out/shapes/models")
     parser.add_argument("--work", type=Path, default=Path("out/shapes"), help="for data and runs: out/shapes")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)

@@ -148,9 +148,7 @@ def read_heldout(path: str | Path) -> list[HeldOut]:
     ]
 
 
-def _picture(
-    scene: Scene, rng: np.random.Generator, split: str, index: int, pixels: int = 48
-) -> dict[str, Any]:
+def _picture(scene: Scene, rng: np.random.Generator, split: str, index: int, pixels: int = 48) -> dict[str, Any]:
     """The columns every file has: the rendered image and the names that identify it."""
     path = f"{NAME}/{split}/{index:06d}.png"
     image = {"bytes": encode_png(render(scene, rng, pixels)), "path": path}

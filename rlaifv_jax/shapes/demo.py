@@ -47,9 +47,7 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     pairs = write_pairs(config.data.path, scenes, seed)
     _title(f"{pairs['pairs']} preference pairs from {scenes} scenes")
     print(f"{config.data.path}: RLAIF-V schema, chosen and rejected captions of the same picture.")
-    print(
-        "Who judged them: the ground truth of the scenes. AI feedback will take its place in a later version."
-    )
+    print("Who judged them: the ground truth of the scenes. AI feedback will take its place in a later version.")
 
     # ------------------------------------------------------------------ the model before
     examples = heldout.unseen(output / "heldout.parquet", held_out, seed)
@@ -70,9 +68,7 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
         "labels": "ground truth",
         "pairs": pairs["pairs"],
         "held_out_scenes": held_out,
-        "stages": {
-            stage: {key: getattr(rates, key) for key in heldout.RATES} for stage, rates in measured.items()
-        },
+        "stages": {stage: {key: getattr(rates, key) for key in heldout.RATES} for stage, rates in measured.items()},
     }
     _write_results(output, summary, examples, before, after)
     _title(f"{held_out} held-out scenes, one caption each by greedy decoding")
@@ -96,22 +92,14 @@ def _write_results(
     with open(output / "captions.jsonl", "w") as file:
         for example, first, second in zip(examples, before, after, strict=True):
             scene = json.loads(example.scene.to_json())
-            file.write(
-                json.dumps({"idx": example.idx, "before": first, "after": second, "scene": scene}) + "\n"
-            )
-    wrong = [
-        k
-        for k, text in enumerate(before)
-        if any(error_kind(examples[k].scene, c) for c in parse(text).claims)
-    ]
+            file.write(json.dumps({"idx": example.idx, "before": first, "after": second, "scene": scene}) + "\n")
+    wrong = [k for k, text in enumerate(before) if any(error_kind(examples[k].scene, c) for c in parse(text).claims)]
     shown = (wrong + [k for k in range(len(examples)) if k not in wrong])[:4]
     large = output / ".large.parquet"
     write_heldout(large, max(shown) + 1, summary["seed"], pixels=192)
     pictures = read_heldout(large)
     large.unlink()
-    columns = [
-        (title, [texts[k] for k in shown]) for title, texts in (("before", before), ("after DPO", after))
-    ]
+    columns = [(title, [texts[k] for k in shown]) for title, texts in (("before", before), ("after DPO", after))]
     draw_examples(output / "examples.png", [pictures[k] for k in shown], columns)
 
 

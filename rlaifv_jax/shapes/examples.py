@@ -12,9 +12,7 @@ SIDE, LINE, TEXT_WIDTH, MARGIN = 192, 21, 400, 20  # pixels
 INK, FALSE = (40, 40, 40), (200, 20, 20)
 
 
-def draw_examples(
-    file: Path, examples: Sequence[HeldOut], columns: Sequence[tuple[str, Sequence[str]]]
-) -> None:
+def draw_examples(file: Path, examples: Sequence[HeldOut], columns: Sequence[tuple[str, Sequence[str]]]) -> None:
     """A row for each example: its picture, then its caption in every column (title, captions).
 
     A sentence that is not true of the scene is red and marked with a cross.

@@ -148,9 +148,7 @@ def _outline(shape: str, radius: float) -> list[tuple[float, float]]:
     if shape == "triangle":
         return [(0, -1.1 * radius), (1.1 * radius, 0.85 * radius), (-1.1 * radius, 0.85 * radius)]
     radii = [radius] * 48 if shape == "circle" else [1.12 * radius, 0.46 * radius] * 5
-    return [
-        (r * sin(2 * pi * k / len(radii)), -r * cos(2 * pi * k / len(radii))) for k, r in enumerate(radii)
-    ]
+    return [(r * sin(2 * pi * k / len(radii)), -r * cos(2 * pi * k / len(radii))) for k, r in enumerate(radii)]
 
 
 def encode_png(image: Image.Image) -> bytes:

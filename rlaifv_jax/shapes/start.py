@@ -73,9 +73,7 @@ def write_directory(directory: Path) -> Blueprint:
     raw = {**CONFIG, "vocab_size": write_tokenizer(directory)}
     (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
     write_assets(directory, [], Notes(LLAVA.name, "original", "inside", "llava_v1", VISION))
-    return blueprint(
-        LLAVA.module, LLAVA.parse(raw, str(directory / "config.json"), None, (CLIP_MEAN, CLIP_STD))
-    )
+    return blueprint(LLAVA.module, LLAVA.parse(raw, str(directory / "config.json"), None, (CLIP_MEAN, CLIP_STD)))
 
 
 def random_weights(shapes: Params, seed: int) -> Params:

@@ -136,9 +136,7 @@ def test_other_dtypes_and_the_separate_tower(
     # A model saved by training carries its tower, and says its sizes.
     checkpoint = open_checkpoint(tmp_path / "b")
     checkpoint.save_assets(tmp_path / "trained")
-    save_params(
-        tmp_path / "trained", cast(checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1])), jnp.bfloat16)
-    )
+    save_params(tmp_path / "trained", cast(checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1])), jnp.bfloat16))
     assert run(monkeypatch, "export", tmp_path / "trained", tmp_path / "e", "--layout", "original") == 0
     assert len(read_directory(tmp_path / "e")) == 80
     assert open_checkpoint(tmp_path / "e").config == checkpoint.config
@@ -193,16 +191,12 @@ def test_processor_of_the_export(tokenizer_dir: Path, tmp_path: Path) -> None:
 
     source = TinyLlava(kv_heads=4, vocab=640).write(tmp_path / "a", "original", tokenizer=tokenizer_dir)
     for template in (LLAVA_V1, VICUNA_V1):
-        export_checkpoint(
-            open_checkpoint(source), tmp_path / template.name, "llava-hf", template=template.name
-        )
+        export_checkpoint(open_checkpoint(source), tmp_path / template.name, "llava-hf", template=template.name)
         processor = AutoProcessor.from_pretrained(tmp_path / template.name)
         content = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
         turns = [Turn("user", "What is this?"), Turn("assistant", "A dog."), Turn("user", "Where?")]
         messages = [{"role": "user", "content": content}]
-        messages += [
-            {"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in turns[1:]
-        ]
+        messages += [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in turns[1:]]
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
         assert text == render_prompt(template, turns, image=True)
     row = processor(images=Image.new("RGB", (40, 30)), text=text, return_tensors="pt")

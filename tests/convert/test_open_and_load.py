@@ -26,9 +26,7 @@ def mesh() -> Mesh:
 
 
 def params_of(path: Path, mesh: Mesh, **options: object) -> dict[str, np.ndarray]:
-    return {
-        name: np.asarray(leaf) for name, leaf in flat(open_checkpoint(path, **options).load(mesh)).items()
-    }
+    return {name: np.asarray(leaf) for name, leaf in flat(open_checkpoint(path, **options).load(mesh)).items()}
 
 
 def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
@@ -38,15 +36,11 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 
 @pytest.fixture(scope="module")
-def truth(
-    tiny_llava: TinyLlava, tmp_path_factory: pytest.TempPathFactory, mesh: Mesh
-) -> dict[str, np.ndarray]:
+def truth(tiny_llava: TinyLlava, tmp_path_factory: pytest.TempPathFactory, mesh: Mesh) -> dict[str, np.ndarray]:
     return params_of(tiny_llava.write(tmp_path_factory.mktemp("truth")), mesh)
 
 
-def test_the_table_puts_tensors_where_they_belong(
-    tiny_llava: TinyLlava, truth: dict[str, np.ndarray]
-) -> None:
+def test_the_table_puts_tensors_where_they_belong(tiny_llava: TinyLlava, truth: dict[str, np.ndarray]) -> None:
     hf = {name: tensor.numpy() for name, tensor in tiny_llava.tensors.items()}
     gate = np.stack([hf[f"model.language_model.layers.{i}.mlp.gate_proj.weight"].T for i in range(2)])
     np.testing.assert_array_equal(truth["decoder/layers/mlp/gate/kernel"], gate)
@@ -67,9 +61,7 @@ def test_all_layouts_and_forms(
     assert_same(params_of(folder, mesh), truth)
 
 
-def test_orbax_directory(
-    tiny_llava: TinyLlava, truth: dict[str, np.ndarray], tmp_path: Path, mesh: Mesh
-) -> None:
+def test_orbax_directory(tiny_llava: TinyLlava, truth: dict[str, np.ndarray], tmp_path: Path, mesh: Mesh) -> None:
     import_checkpoint(open_checkpoint(tiny_llava.write(tmp_path / "hf")), tmp_path / "ours", "llava_v1")
     ours = open_checkpoint(tmp_path / "ours")
     assert (ours.source_layout, ours.template) == ("original", "llava_v1")
@@ -125,9 +117,7 @@ def test_tower_from_elsewhere(
     torch.save(projector, folder / "mm_projector.bin")  # lies beside the shards on the hub; counts once
     assert_same(params_of(folder, mesh, vision_path=tmp_path / "clip"), truth)
     # A whole CLIP: the tower's names carry a prefix, and there is a text half.
-    clip = {
-        f"vision_model.{k.split('vision_model.')[-1]}": t for k, t in names.items() if "vision_tower" in k
-    }
+    clip = {f"vision_model.{k.split('vision_model.')[-1]}": t for k, t in names.items() if "vision_tower" in k}
     clip |= {"text_model.final_layer_norm.weight": torch.ones(3), "logit_scale": torch.tensor(1.0)}
     clip |= {"vision_model.embeddings.position_ids": torch.arange(5)[None]}
     shutil.copytree(tmp_path / "clip", tmp_path / "whole")
@@ -198,9 +188,7 @@ def test_incomplete_downloads(tiny_llava: TinyLlava, tmp_path: Path) -> None:
         ("hidden_size", "48", "original"),
     ],
 )
-def test_unsupported_settings(
-    key: str, value: object, layout: str, tiny_llava: TinyLlava, tmp_path: Path
-) -> None:
+def test_unsupported_settings(key: str, value: object, layout: str, tiny_llava: TinyLlava, tmp_path: Path) -> None:
     folder = tiny_llava.write(tmp_path, layout, **{key: value})
     shown = {"rope_scaling": "linear", "rope_parameters": "yarn"}.get(key, value)
     with pytest.raises(UserError) as raised:

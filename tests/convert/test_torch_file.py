@@ -53,9 +53,7 @@ def test_reads_what_torch_writes(tmp_path: Path) -> None:
 def test_reads_a_module_state_dict(tmp_path: Path) -> None:
     module = torch.nn.Linear(3, 2)
     torch.save(module.state_dict(), tmp_path / "x.bin")  # an OrderedDict with metadata attached
-    np.testing.assert_array_equal(
-        read_torch(tmp_path / "x.bin")["weight"].read(), module.weight.detach().numpy()
-    )
+    np.testing.assert_array_equal(read_torch(tmp_path / "x.bin")["weight"].read(), module.weight.detach().numpy())
 
 
 def test_refuses_programs(tmp_path: Path) -> None:

@@ -131,9 +131,7 @@ def test_images_can_be_padded_instead_of_cropped(parts):
 
 def test_references_land_on_their_targets(parts):
     source, encoder, index = parts
-    for _, batch in load(
-        parts, shuffle=False, steps=None, accumulate=1, references=Numbered(source, encoder)
-    ):
+    for _, batch in load(parts, shuffle=False, steps=None, accumulate=1, references=Numbered(source, encoder)):
         assert (batch.reference[batch.weights == 0] == 0).all()
         assert (batch.reference[batch.weights == 1] < 0).all()
     first = load(parts, shuffle=False, steps=1, accumulate=1, references=Numbered(source, encoder))[0][1]

@@ -9,9 +9,7 @@ from rlaifv_jax.data.order import epoch_order, stream_positions
 
 @given(st.integers(1, 50), st.integers(-(2**40), 2**40), st.integers(0, 200), st.integers(1, 120))
 def test_any_window_of_the_stream_is_the_same_as_in_the_whole(count, seed, start, length):
-    whole = np.concatenate(
-        [epoch_order(count, seed, epoch) for epoch in range((start + length) // count + 1)]
-    )
+    whole = np.concatenate([epoch_order(count, seed, epoch) for epoch in range((start + length) // count + 1)])
     window = stream_positions(count, seed, start, start + length, shuffle=True)
     np.testing.assert_array_equal(window, whole[start : start + length])
     for epoch in range((start + length) // count):

@@ -62,8 +62,7 @@ def test_every_branch_reads_like_a_row_of_its_own(rows):
                 mine = (b.owners == 2 * pair + which) & (b.weights == 1)
                 prefix_length = item.encoded.prefix_length
                 wanted = [
-                    (int(places[prefix_length + j - 1]), int(answer.tokens[j]))
-                    for j in np.flatnonzero(answer.labels)
+                    (int(places[prefix_length + j - 1]), int(answer.tokens[j])) for j in np.flatnonzero(answer.labels)
                 ]
                 assert list(zip(b.sources[mine].tolist(), b.targets[mine].tolist(), strict=True)) == wanted
                 np.testing.assert_array_equal(b.reference[mine], item.reference[which])

@@ -106,8 +106,7 @@ def form_rlhfv(folder):
 
 def form_trl_text(folder):
     rows = [
-        {"idx": r["idx"], "image": r["image"], "prompt": r["question"]}
-        | {k: r[k] for k in ("chosen", "rejected")}
+        {"idx": r["idx"], "image": r["image"], "prompt": r["question"]} | {k: r[k] for k in ("chosen", "rejected")}
         for r in map(rlaifv, range(3))
     ]
     return parquet(folder, rows)
@@ -302,9 +301,7 @@ def test_reasons_are_a_closed_list():
 
 def test_a_file_of_no_known_form_names_its_columns(tmp_path):
     path = parquet(tmp_path, [{"image": "a", "caption": "b"}])
-    with pytest.raises(
-        UserError, match=r"data\.parquet, row 0: columns image, caption fit no form.*question, chosen"
-    ):
+    with pytest.raises(UserError, match=r"data\.parquet, row 0: columns image, caption fit no form.*question, chosen"):
         open_source(path)
 
 
@@ -331,9 +328,7 @@ def test_files_that_are_not_there_or_not_readable(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(UserError, match="has no rows"):
         open_source(str(tmp_path / "empty.jsonl"))
-    (tmp_path / "broken.jsonl").write_text(
-        json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n{oops\n"
-    )
+    (tmp_path / "broken.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n{oops\n")
     source = open_source(str(tmp_path / "broken.jsonl"))
     with pytest.raises(UserError, match=r"broken\.jsonl, row 1: not valid JSON"):
         source.example(1)

@@ -49,15 +49,11 @@ def pixels(batch: Batch, config: LlavaConfig) -> torch.Tensor:
     return torch.from_numpy(normal.transpose(0, 3, 1, 2).copy())
 
 
-def torch_logits(
-    hf: LlavaForConditionalGeneration, batch: Batch, config: Any, image_token: int
-) -> torch.Tensor:
+def torch_logits(hf: LlavaForConditionalGeneration, batch: Batch, config: Any, image_token: int) -> torch.Tensor:
     """float32[B, T, V] by transformers."""
     ids = torch.from_numpy(np.where(batch.patches >= 0, image_token, batch.tokens)).long()
     with torch.no_grad():
-        return hf(
-            input_ids=ids, pixel_values=pixels(batch, config), attention_mask=torch.ones_like(ids)
-        ).logits
+        return hf(input_ids=ids, pixel_values=pixels(batch, config), attention_mask=torch.ones_like(ids)).logits
 
 
 def our_logits(plan: Blueprint, params: Params, batch: Batch) -> np.ndarray:

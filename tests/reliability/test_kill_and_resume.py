@@ -13,8 +13,11 @@ STEPS = 9
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory, tokenizer_dir):
     folder = tmp_path_factory.mktemp("resume")
-    model, data = world.write_model(folder / "model", tokenizer_dir), world.write_pairs(folder / "pairs.parquet")
-    arguments = dict(train__steps=STEPS, checkpoint__every=3, data__eval_fraction=0.2)
+    model, data = (
+        world.write_model(folder / "model", tokenizer_dir),
+        world.write_pairs(folder / "pairs.parquet"),
+    )
+    arguments = {"train__steps": STEPS, "checkpoint__every": 3, "data__eval_fraction": 0.2}
     world.run_ok(world.command("train", model, data, folder / "whole", **arguments))
     return folder, model, data, arguments
 
@@ -25,10 +28,13 @@ def test_killed_in_mid_run_equals_unbroken_bit_for_bit(setting):
     command = world.command("train", model, data, output, **arguments)
 
     def past_step(step):
-        return lambda: (output / "metrics.jsonl").exists() and any(
-            json.loads(line)["step"] >= step
-            for line in (output / "metrics.jsonl").read_text().splitlines()
-            if line.endswith("}")
+        return lambda: (
+            (output / "metrics.jsonl").exists()
+            and any(
+                json.loads(line)["step"] >= step
+                for line in (output / "metrics.jsonl").read_text().splitlines()
+                if line.endswith("}")
+            )
         )
 
     world.kill_when(command, past_step(4))
@@ -66,7 +72,7 @@ def test_only_the_newest_states_are_kept_and_all_weights(setting):
 
 
 def test_reference_stage_goes_on_behind_the_last_finished_file(setting):
-    folder, model, data, arguments = setting
+    folder, model, data, _ = setting
     output = folder / "reference-killed"
     command = world.command("logprobs", model, data, output, reference__shard_rows=4, train__batch_pairs=2)
     shards = output / "reference"

@@ -9,10 +9,17 @@ from tests import world
 
 
 def test_two_processes_train_as_one(tmp_path, tokenizer_dir):
-    model, data = world.write_model(tmp_path / "model", tokenizer_dir), world.write_pairs(tmp_path / "pairs.parquet")
-    settings = dict(
-        train__batch_pairs=8, train__steps=4, data__eval_fraction=0.2, mesh__data=2, mesh__fsdp=4, data__workers=0
+    model, data = (
+        world.write_model(tmp_path / "model", tokenizer_dir),
+        world.write_pairs(tmp_path / "pairs.parquet"),
     )
+    settings = {
+        "train__batch_pairs": 8,
+        "train__steps": 4,
+        "data__eval_fraction": 0.2,
+        "mesh__data": 2,
+        "mesh__fsdp": 4,
+    }
     world.run_ok(world.command("train", model, data, tmp_path / "one", **settings), devices=8)
 
     with socket.socket() as free:
@@ -42,6 +49,8 @@ def test_two_processes_train_as_one(tmp_path, tokenizer_dir):
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for a, b in zip(one, two, strict=True):
         for name in a:
+            if name == "rewards_train/accuracies" and a["step"] <= 2:
+                continue  # policy and reference are still equal: rounding decides a tie
             np.testing.assert_allclose(b[name], a[name], atol=1e-5, rtol=1e-4, err_msg=name)
     first, second = (world.weights(tmp_path / name, 4) for name in ("one", "two"))
     for path, value in first.items():

@@ -123,11 +123,7 @@ def test_heldout_round_trip_and_large_pictures(tmp_path: Path):
     write_heldout(tmp_path / "small.parquet", 20, 3)
     write_heldout(tmp_path / "large.parquet", 20, 3, pixels=192)
     small, large = (read_heldout(tmp_path / f"{size}.parquet") for size in ("small", "large"))
-    assert (
-        [e.scene for e in small]
-        == [e.scene for e in large]
-        == [scene_at(3, "heldout", k)[0] for k in range(20)]
-    )
+    assert [e.scene for e in small] == [e.scene for e in large] == [scene_at(3, "heldout", k)[0] for k in range(20)]
     assert {e.image.size for e in large} == {(192, 192)}
     assert {(e.image.size, e.image.mode, e.question) for e in small} == {((48, 48), "RGB", DESCRIBE)}
     assert isinstance(small[0].scene, Scene)

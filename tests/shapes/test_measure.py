@@ -18,9 +18,7 @@ GOOD = caption(SCENE)
 def test_by_hand():
     wrong_color = GOOD.replace("blue", "yellow")
     extra = GOOD + " there is a small green triangle in the bottom left ."
-    result = measure(
-        [SCENE] * 4, [GOOD, wrong_color, extra, "there is a large red circle in the top left . i see a"]
-    )
+    result = measure([SCENE] * 4, [GOOD, wrong_color, extra, "there is a large red circle in the top left . i see a"])
     assert result.response_hallucination == 3 / 4
     assert result.mention_hallucination == 3 / 9
     assert result.recall == 6 / 8

@@ -50,9 +50,7 @@ def test_llama_ids(model: spm.SentencePieceProcessor):
 
 def test_lengths(model: spm.SentencePieceProcessor):
     assert len(model.encode(sentence(THING))) == len(model.encode(sentence(THING, 1))) == 11
-    prompt = 1 + sum(
-        len(model.encode(text)) for text in (f"{SYSTEM} USER: ", f"\n{ask_if(THING)} ASSISTANT:")
-    )
+    prompt = 1 + sum(len(model.encode(text)) for text in (f"{SYSTEM} USER: ", f"\n{ask_if(THING)} ASSISTANT:"))
     assert prompt == 40
     assert model.encode(f"{SYSTEM} USER: ", out_type=str)[-2:] == ["▁USER:", "▁"]
 
