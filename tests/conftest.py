@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # read when JAX is first used
+# Read when JAX is first used. Most of the time of these tests is compilation, which level 0 halves.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
 
 TEXT = """
     a an the of in on at to and is are there that this it picture image photo dog cat tree car red blue

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from functools import partial
 
 import jax
@@ -116,10 +117,15 @@ def test_first_moment_can_be_bfloat16():
     assert dtypes == {jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)}
 
 
+@functools.cache
+def one_device():
+    return losses_and_params(tiny.batch([[item] for item in items()]))[0]
+
+
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 4, 1), (1, 4, 2)])
 def test_every_mesh_gives_the_losses_of_one_device(sizes):
     rows = tiny.batch([[item] for item in items()])
-    alone, _ = losses_and_params(rows)
+    alone = one_device()
     mesh = parallel.make_mesh(*sizes, devices=jax.devices()[:8])
     with jax.set_mesh(mesh):
         where, frozen_where = split_frozen(

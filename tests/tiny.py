@@ -1,5 +1,7 @@
 """A LLaVA small enough for every test, and rows to feed it."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -58,6 +60,7 @@ def step(objective: Objective = DPO, dtype: str = "float32") -> Step:
     return Step(BLUEPRINT, objective, COMPUTE, dtype)
 
 
+@functools.cache
 def params(seed: int = 0, scale: float = 3.0) -> Params:
     """Random weights; larger than an initialisation, so that mistakes are not drowned in near-uniform outputs."""
     random = random_params(Llava, CONFIG, seed)

@@ -91,7 +91,7 @@ def command(name: str, model: Path, data: Path, output: Path, **settings: Any) -
 
 
 def environment(devices: int = 1, **extra: str) -> dict[str, str]:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **extra}
 
 

@@ -3,8 +3,8 @@
 There is no key/value cache: every pass runs the whole row again. To make up for it a pass does not settle
 one token but checks a draft of the whole answer (Jacobi decoding, arXiv 2305.10427): the most likely token at
 every place becomes the next draft, until a pass changes nothing. The n-th pass settles at least the n-th
-token, so the result is that of decoding token by token; where words follow from each other, many settle
-at once.
+token, so the result is that of decoding token by token. The first draft is the longest answer of the batch
+before: where answers are alike, as captions are, a pass settles several tokens.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def greedy(
     pictures: Sequence[Image.Image],
     *,
     max_new_tokens: int,
-    batch: int = 100,
+    batch: int = 32,
     pad: bool = True,
     template: str | None = None,
 ) -> list[str]:
@@ -60,7 +60,7 @@ def greedy(
     Args:
       params: the weights, in the precision to compute in.
       max_new_tokens: an answer that has not ended by then is cut.
-      batch: rows decoded together; a batch ends when its last row has ended.
+      batch: rows decoded together; a batch is finished with its last row.
       pad: lay oblong pictures on a square instead of cropping them.
       template: conversation template; None: that of the checkpoint, else llava_v1.
     """
@@ -76,29 +76,38 @@ def greedy(
     longest = max((item.encoded.prefix_length for item in items), default=0) + max_new_tokens
     shape = RowShape(-(-longest // ROUND) * ROUND, 0, config.image_size, config.image_tokens)
     answers: list[str] = []
+    draft = np.full(max_new_tokens, tokenizer.eos_id, np.int32)
     for first in range(0, len(items), batch):
         part = items[first : first + batch]
         full = part + part[-1:] * (min(batch, len(items)) - len(part))  # one compiled batch size
         starts = np.array([item.encoded.prefix_length for item in full])
         rows = build_rows([[item] for item in full], shape)
-        tokens = decode(model.blueprint, params, rows, starts, tokenizer.eos_id, max_new_tokens)
-        answers += [_text(tokenizer, ids) for ids in np.asarray(tokens)[: len(part)]]
+        tokens = np.asarray(decode(model.blueprint, params, rows, starts, draft, tokenizer.eos_id))
+        answers += [_text(tokenizer, ids) for ids in tokens[: len(part)]]
+        draft = tokens[np.argmax((tokens != tokenizer.eos_id).sum(axis=1))]
     return answers
 
 
-def decode(blueprint: Blueprint, params: Params, rows: Batch, starts: np.ndarray, eos: int, new: int) -> jax.Array:
-    """Rows with prompts of `starts` int[B] positions → answers int32[B, new], `eos` from their end on."""
+def decode(
+    blueprint: Blueprint, params: Params, rows: Batch, starts: np.ndarray, draft: np.ndarray, eos: int
+) -> jax.Array:
+    """Rows with prompts of `starts` int[B] positions → answers int32[B, N], `eos` from their end on.
+
+    `draft` int32[N] is a guess at any of the answers; it decides how long this takes, not what comes out.
+    """
     length = rows.tokens.shape[1]
     everywhere = np.ones_like(rows.tokens)  # plain causal rows; what stands behind an answer is seen by none
     rows = rows._replace(positions=np.arange(length, dtype=np.int32) * everywhere, segments=everywhere)
-    return _passes(params, rows, jnp.asarray(starts, jnp.int32), graph=blueprint.graph, eos=eos, new=new)
+    guess = np.broadcast_to(draft, (len(starts), len(draft)))
+    return _passes(params, rows, np.asarray(starts, np.int32), guess, graph=blueprint.graph, eos=eos)
 
 
-@partial(jax.jit, static_argnames=("graph", "eos", "new"))
-def _passes(params: Params, rows: Batch, starts: jax.Array, *, graph: Any, eos: int, new: int) -> jax.Array:
+@partial(jax.jit, static_argnames=("graph", "eos"))
+def _passes(params: Params, rows: Batch, starts: jax.Array, draft: jax.Array, *, graph: Any, eos: int) -> jax.Array:
     model = nnx.merge(graph, params)
     features = model.image_features(rows.images[:, 0], COMPUTE)  # [B, P, D], once for all passes
     head = model.decoder.head.kernel[...]  # [D, V]
+    new = draft.shape[1]
     places = starts[:, None] + jnp.arange(new)  # [B, N], where the answers stand
     lines = jnp.arange(len(starts))[:, None]
 
@@ -113,7 +122,7 @@ def _passes(params: Params, rows: Batch, starts: jax.Array, *, graph: Any, eos: 
         likely = jnp.where(ends, eos, likely)
         return likely, jnp.any(likely != draft), passes + 1
 
-    first = (jnp.full(places.shape, eos, jnp.int32), jnp.array(True), jnp.array(0))
+    first = (draft, jnp.array(True), jnp.array(0))
     return jax.lax.while_loop(lambda state: state[1] & (state[2] < new), check, first)[0]
 
 
