@@ -9,6 +9,7 @@ from convert.load import Checkpoint
 from convert.tokenizer_json import write_fast_tokenizer
 from rlaifv_jax.cli import say
 from rlaifv_jax.data.templates import TEMPLATES, Template, get_template
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import CLIP_L_336, KNOWN_TOWERS, Json, Section, tower_config
 
 OPENAI_TOWER = "openai/clip-vit-large-patch14-336"
@@ -17,49 +18,66 @@ OPENAI_TOWER = "openai/clip-vit-large-patch14-336"
 def write_files(
     source: Checkpoint, folder: Path, layout: str, rows: int, dtype: str, template: str | None, tower: bool
 ) -> None:
-    """Everything but weights. Within a layout files are copied, between layouts they are made anew.
+    """Everything but weights. Within a layout files are copied and gaps filled, between layouts they are made anew.
 
     rows: vocabulary of the exported model. tower: whether the image tower is among the weights.
     """
     stored = stored_dtype(source) if dtype == "keep" else dtype
-    same = (source.source_layout == "original") == (layout == "original")
-    if same:
+    original = layout == "original"
+    copied = (source.source_layout == "original") == original
+    if copied:
         for file in source.assets:
             shutil.copyfile(file, folder / file.name)
         config = dict(source.raw_config)
         config |= {key: stored for key in ("torch_dtype", "dtype") if config.get(key) is not None}
-        if layout == "original" and tower and not names_its_tower(source):
+        if original and tower and not names_its_tower(source):
             config["vision_config"] = _vision_fields(source)
         if config != source.raw_config:
             _write(folder / "config.json", config)
-        return
-    _write(folder / "preprocessor_config.json", _preprocessor(source))
-    ids = {"bos_token_id": 1, "eos_token_id": 2}
-    if layout == "original":
-        _write(folder / "config.json", original_config(source, rows, stored))
-        _write(folder / "generation_config.json", {**ids, "pad_token_id": 0})
-        _original_tokenizer(source, folder)
-        return
-    image = source.config.decoder.vocab_size
-    _write(folder / "config.json", llava_hf_config(source, rows, stored))
-    _write(folder / "generation_config.json", {**ids, "pad_token_id": image + 1})
-    _write(
-        folder / "processor_config.json",
-        {
-            "processor_class": "LlavaProcessor",
-            "image_token": "<image>",
-            "num_additional_image_tokens": 1,
-            "patch_size": source.config.vision.patch_size,
-            "vision_feature_select_strategy": "default",
-        },
-    )
-    name = template or source.template or next(iter(TEMPLATES))
-    (folder / "chat_template.jinja").write_text(chat_template(get_template(name)))
-    model = source.directory / "tokenizer.model"
-    if model.exists():
-        write_fast_tokenizer(model, folder, image)
+        image = source.raw_config.get("image_token_index", source.raw_config.get("image_token_id"))
     else:
-        say(f"note: {source.directory} has no tokenizer.model, so the export has no tokenizer")
+        image = source.config.decoder.vocab_size
+        _write(
+            folder / "config.json",
+            original_config(source, rows, stored) if original else llava_hf_config(source, rows, stored),
+        )
+    try:
+        _fill_gaps(source, folder, original, image, template)
+    except UserError as error:
+        if not copied:
+            raise
+        say(f"note: {error}; the export has the tokenizer files that the source had")
+
+
+def _fill_gaps(source: Checkpoint, folder: Path, original: bool, image: int | None, template: str | None) -> None:
+    """Make whichever of processor, generation settings, chat template and tokenizer is not in `folder` yet.
+
+    image: id of the `<image>` token of transformers' layout.
+    """
+
+    def lacks(*names: str) -> bool:
+        return not any((folder / name).exists() for name in names)
+
+    pad = 0 if original or image is None else image + 1
+    if lacks("preprocessor_config.json", "processor_config.json"):
+        _write(folder / "preprocessor_config.json", _preprocessor(source))
+    if lacks("generation_config.json"):
+        _write(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": pad})
+    if original:
+        if lacks("tokenizer.model", "tokenizer.json"):
+            _original_tokenizer(source, folder)
+        return
+    if lacks("processor_config.json"):
+        _write(folder / "processor_config.json", _processor(source))
+    if lacks("chat_template.jinja", "chat_template.json"):
+        name = template or source.template or next(iter(TEMPLATES))
+        (folder / "chat_template.jinja").write_text(chat_template(get_template(name)))
+    if lacks("tokenizer.json"):
+        model = source.directory / "tokenizer.model"
+        if model.exists() and image is not None:
+            write_fast_tokenizer(model, folder, image)
+        else:
+            say(f"note: {source.directory} has no tokenizer.model, so the export has no tokenizer")
 
 
 def names_its_tower(source: Checkpoint) -> bool:
@@ -174,6 +192,16 @@ def _preprocessor(source: Checkpoint) -> Json:
         "do_normalize": True,
         "image_mean": list(source.config.image_mean),
         "image_std": list(source.config.image_std),
+    }
+
+
+def _processor(source: Checkpoint) -> Json:
+    return {
+        "processor_class": "LlavaProcessor",
+        "image_token": "<image>",
+        "num_additional_image_tokens": 1,
+        "patch_size": source.config.vision.patch_size,
+        "vision_feature_select_strategy": "default",
     }
 
 

@@ -75,7 +75,7 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     print(heldout.table({"before": measured["base"], "after DPO": measured["round_1"]}))
     where = model.relative_to(output)
     print(f"\n{summary['seconds']:.0f} seconds. Everything is in {output}:")
-    print("  examples.png    four scenes with their captions before and after")
+    print("  examples.png    four scenes on which the model was wrong before, to look at")
     print("  captions.jsonl  all captions        summary.json  these numbers        dpo/  the training run")
     print(f"  {where}  the new model; --config.model.path and `python -m convert export` take it")
     return summary
@@ -84,17 +84,15 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
 def _write_results(
     output: Path, summary: dict[str, Any], examples: list[Any], before: list[str], after: list[str]
 ) -> None:
-    from rlaifv_jax.shapes.captions import error_kind, parse
     from rlaifv_jax.shapes.datasets import read_heldout, write_heldout
-    from rlaifv_jax.shapes.examples import draw_examples
+    from rlaifv_jax.shapes.examples import choose_examples, draw_examples
 
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     with open(output / "captions.jsonl", "w") as file:
         for example, first, second in zip(examples, before, after, strict=True):
             scene = json.loads(example.scene.to_json())
             file.write(json.dumps({"idx": example.idx, "before": first, "after": second, "scene": scene}) + "\n")
-    wrong = [k for k, text in enumerate(before) if any(error_kind(examples[k].scene, c) for c in parse(text).claims)]
-    shown = (wrong + [k for k in range(len(examples)) if k not in wrong])[:4]
+    shown = choose_examples(examples, before)
     large = output / ".large.parquet"
     write_heldout(large, max(shown) + 1, summary["seed"], pixels=192)
     pictures = read_heldout(large)

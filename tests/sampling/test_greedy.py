@@ -1,6 +1,7 @@
 """Greedy decoding against transformers' own generation."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,13 @@ from PIL import Image
 from convert.export import export_checkpoint
 from convert.load import open_checkpoint
 from convert.orbax_dir import save_params
+from rlaifv_jax.data.images import center_crop, normalize, pad_to_square
+from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
+from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.models.blueprint import flat, nested
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.greedy import greedy
+from rlaifv_jax.shapes import heldout
 from rlaifv_jax.shapes.start import random_weights, write_directory
 
 QUESTIONS = [
@@ -46,51 +51,60 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
-def ours(model: Path, **options: object) -> list[str]:
+def ours(model: Path, questions: list[str], images: list[Image.Image], **options: Any) -> list[str]:
     checkpoint = open_checkpoint(model)
     params = checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
-    return greedy(checkpoint, params, QUESTIONS, pictures(), max_new_tokens=NEW, **options)  # type: ignore[arg-type]
+    return greedy(checkpoint, params, questions, images, **{"max_new_tokens": NEW, **options})
 
 
-def test_equals_transformers(model: Path, tmp_path: Path) -> None:
+def theirs(model: Path, questions: list[str], images: list[Image.Image], new: int) -> list[str]:
+    """Answers of transformers for a model in its own layout, one question at a time."""
     torch = pytest.importorskip("torch")
     from transformers import LlavaForConditionalGeneration
 
-    from rlaifv_jax.data.images import center_crop, normalize, pad_to_square
-    from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
-    from rlaifv_jax.data.tokenizer import load_tokenizer
-
-    export_checkpoint(open_checkpoint(model), tmp_path / "hf", "llava-hf")
-    theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path / "hf", dtype=torch.float32).eval()
+    hf, report = LlavaForConditionalGeneration.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
     tokenizer = load_tokenizer(model)
-    image_id = theirs.config.image_token_id
-    expected = []
-    for question, picture in zip(QUESTIONS, pictures(), strict=True):
+    image = hf.config.image_token_id
+    answers = []
+    for question, picture in zip(questions, images, strict=True):
         before, after = render_prompt(LLAVA_V1, [Turn("user", question)], image=True).split("<image>")
-        ids = [*tokenizer.encode(before), *[image_id] * 9, *tokenizer.encode(after)[1:]]
+        ids = [*tokenizer.encode(before), *[image] * 9, *tokenizer.encode(after)[1:]]
         pixels = normalize(center_crop(pad_to_square(picture), 48)).transpose(2, 0, 1)
-        out = theirs.generate(
+        out = hf.eval().generate(
             input_ids=torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
             pixel_values=torch.from_numpy(np.ascontiguousarray(pixels))[None],
             do_sample=False,
-            max_new_tokens=NEW,
-            suppress_tokens=[image_id, image_id + 1],
+            max_new_tokens=new,
+            suppress_tokens=list(range(image, hf.config.text_config.vocab_size)),  # not ours
         )
         answer = [int(token) for token in out[0, len(ids) :]]
-        answer = answer[: answer.index(2)] if 2 in answer else answer
-        expected.append(tokenizer.decode(answer).strip())
-    assert ours(model) == expected
+        answers.append(tokenizer.decode(answer[: answer.index(2)] if 2 in answer else answer).strip())
+    return answers
+
+
+def test_equals_transformers(model: Path, tmp_path: Path) -> None:
+    export_checkpoint(open_checkpoint(model), tmp_path / "hf", "llava-hf")
+    expected = theirs(tmp_path / "hf", QUESTIONS, pictures(), NEW)
+    assert ours(model, QUESTIONS, pictures()) == expected
     assert len(set(expected)) == len(expected)
 
 
+def test_the_shipped_policy_equals_transformers(tmp_path: Path) -> None:
+    scenes = heldout.unseen(tmp_path / "heldout.parquet", 6, seed=2)
+    questions, images = [s.question for s in scenes], [s.image for s in scenes]
+    policy = heldout.MODELS / "policy"
+    assert ours(policy, questions, images, max_new_tokens=80) == theirs(policy, questions, images, 80)
+
+
 def test_batches_do_not_matter(model: Path) -> None:
-    assert ours(model, batch=2) == ours(model)
+    together = ours(model, QUESTIONS, pictures())
+    assert ours(model, QUESTIONS, pictures(), batch=2) == together
+    short = ours(model, QUESTIONS, pictures(), max_new_tokens=1)
+    assert all(long.startswith(start) for long, start in zip(together, short, strict=True))
 
 
-def test_no_more_than_asked(model: Path) -> None:
-    checkpoint = open_checkpoint(model)
-    params = checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
-    short = greedy(checkpoint, params, QUESTIONS, pictures(), max_new_tokens=1)
-    assert all(long.startswith(start) for long, start in zip(ours(model), short, strict=True))
-    assert greedy(checkpoint, params, [], [], max_new_tokens=1) == []
+def test_nothing_to_do(model: Path) -> None:
+    assert ours(model, [], []) == []
