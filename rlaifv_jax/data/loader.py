@@ -4,6 +4,7 @@ Resuming needs one integer, the step: every step's batch can be built from its n
 the batches independent of the number of hosts and of workers.
 """
 
+import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -18,6 +19,8 @@ from rlaifv_jax.data.order import stream_positions
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.schema import Source
 from rlaifv_jax.errors import UserError
+
+WORTH_STARTING = 2  # steps for each worker, below which the seconds of starting processes do not pay
 
 
 class References(Protocol):
@@ -166,14 +169,15 @@ class Loader:
 
         steps = grain.MapDataset.range(self.start_step, self.steps).map(self.build)
         # An element is a whole step, so buffers are kept short.
-        dataset = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
-        if self._workers > 0:
-            _accept_unparsed_flags()
-            options = grain.MultiprocessingOptions(num_workers=min(self._workers, len(self)), per_worker_buffer_size=1)
-            dataset = dataset.mp_prefetch(options)
-        for step, batch in dataset:
-            # A worker's leaves are views of shared memory that goes away with them: a copy is safe to keep.
-            yield step, Batch(*(np.array(leaf) for leaf in batch)) if self._workers > 0 else batch
+        read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+        if len(self) <= WORTH_STARTING * self._workers or self._workers <= 0:
+            yield from steps.to_iter_dataset(read)
+            return
+        _accept_unparsed_flags()
+        options = grain.MultiprocessingOptions(num_workers=min(self._workers, len(self)), per_worker_buffer_size=1)
+        # Sent as bytes: arrays would travel in shared memory that is not always given back at exit.
+        for sent in steps.map(pickle.dumps).to_iter_dataset(read).mp_prefetch(options):
+            yield pickle.loads(sent)
 
 
 def _accept_unparsed_flags() -> None:

@@ -24,8 +24,6 @@ SCENES = {"base": 20_000, "policy": 8_000}
 
 def build(output: Path, work: Path, seed: int) -> None:
     """Write `output`/base and `output`/policy; everything in between goes to `work`."""
-    import jax
-
     from convert.orbax_dir import is_complete
     from rlaifv_jax.shapes import heldout
     from rlaifv_jax.shapes.start import write_start
@@ -40,7 +38,6 @@ def build(output: Path, work: Path, seed: int) -> None:
     for stage, before in (("base", work / "start"), ("policy", output / "base")):
         _export(train_stage(stage, before, work, seed), output / stage)
         measured[stage] = heldout.judge(examples, heldout.describe(output / stage, examples))
-        jax.clear_caches()
     print(f"\n{len(examples)} scenes that were never trained on, greedy decoding:\n")
     print(heldout.table(measured))
     print(f"\nwrote {output}/base and {output}/policy")

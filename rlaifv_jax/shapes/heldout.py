@@ -28,9 +28,11 @@ def describe(model: Any, examples: Sequence[HeldOut]) -> list[str]:
     from rlaifv_jax.sampling.greedy import greedy
 
     checkpoint = open_checkpoint(model)
-    params = checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
     questions, images = [e.question for e in examples], [e.image for e in examples]
-    return greedy(checkpoint, params, questions, images, max_new_tokens=MAX_NEW_TOKENS)
+    mesh = make_mesh(1, -1, 1)
+    with jax.set_mesh(mesh):
+        params = checkpoint.load(mesh, lambda path: jnp.float32)
+        return greedy(checkpoint, params, questions, images, max_new_tokens=MAX_NEW_TOKENS)
 
 
 def judge(examples: Sequence[HeldOut], captions: Sequence[str]) -> Measurement:

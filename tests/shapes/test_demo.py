@@ -57,7 +57,7 @@ def test_a_few_steps_of_dpo(tmp_path: Path) -> None:
     train(config)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
-    assert lines[-1]["loss"] < 0.6
+    assert lines[-1]["loss"] < 0.65
     assert lines[-1]["rewards_train/margins"] > 0.1
 
 
