@@ -98,6 +98,13 @@ def test_seeds_give_other_orders(parts):
     assert not np.array_equal(a.tokens, b.tokens)
 
 
+@pytest.fixture
+def _always_start_workers(monkeypatch):
+    """Also for the few steps of a test, which are otherwise read in this process."""
+    monkeypatch.setattr(loader, "WORTH_STARTING", 0)
+
+
+@pytest.mark.usefixtures("_always_start_workers")
 def test_workers_change_nothing(parts):
     assert_same(load(parts, workers=2, start_step=1), load(parts)[1:])
 
@@ -141,6 +148,7 @@ def test_references_land_on_their_targets(parts):
         np.testing.assert_array_equal(first.reference[0, row][used], expected)
 
 
+@pytest.mark.usefixtures("_always_start_workers")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_failing_row_names_file_row_and_id(parts, tmp_path, workers):
     (tmp_path / "img/3.png").write_bytes(b"overwritten since the scan")
