@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlaifv_jax.data import images
+from rlaifv_jax.data import images, loader
 from rlaifv_jax.data.index import admit, scan
 from rlaifv_jax.data.loader import Loader
 from rlaifv_jax.data.order import epoch_order
