@@ -28,8 +28,8 @@ def logprobs(config: Any) -> None:
     with jax.set_mesh(run.mesh):
         params = run.load_params()
         name = model_fingerprint(join(*params), run.step.dtype)
-        for references in obtain(run, lambda: params, name):
-            cli.say(f"reference log-probs: {len(references.rows)} rows ready")
+        references, _ = obtain(run, lambda: params, name)
+        cli.say(f"reference log-probs: {len(references.rows)} rows ready")
 
 
 def main() -> None:

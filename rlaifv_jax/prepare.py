@@ -43,13 +43,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a command needs, checked. T and R are `shape.row_length` and `shape.targets`."""
+    """Everything a command needs, checked. T and R are `shape.row_length` and `shape.targets`.
+
+    whole: all usable rows of data.path; train: those that are trained on; held_out: those that are evaluated on,
+    a part of `whole` or another source.
+    """
 
     config: Any
     output_dir: epath.Path
     mesh: Mesh
     checkpoint: Checkpoint
     encoder: Encoder
+    whole: Data
     train: Data
     held_out: Data | None
     shape: RowShape
@@ -135,12 +140,12 @@ def prepare(config: Any) -> Run:
     )
 
     output_dir = epath.Path(config.output_dir)
-    train = _open_data(config, config.data.path, encoder, model.image_size)
+    whole = train = _open_data(config, config.data.path, encoder, model.image_size)
     held_out = None
     if config.data.eval_path:
         held_out = _open_data(config, config.data.eval_path, encoder, model.image_size)
     elif config.data.eval_fraction > 0:
-        train, held_out = _split(train, config.data.eval_fraction, config.seed)
+        train, held_out = _split(whole, config.data.eval_fraction, config.seed)
     indices = [data.index for data in (train, held_out) if data]
     shape = RowShape(
         row_length=max(index.row_length for index in indices),
@@ -154,6 +159,7 @@ def prepare(config: Any) -> Run:
         mesh=mesh,
         checkpoint=checkpoint,
         encoder=encoder,
+        whole=whole,
         train=train,
         held_out=held_out,
         shape=shape,

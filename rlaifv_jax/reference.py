@@ -28,7 +28,7 @@ SAMPLE = 8  # rows of an unsigned cache that are computed again
 TOLERANCE = 0.02  # and how far their sums may lie off
 
 
-def obtain(run: Run, load: LoadParams, model: str) -> list[References]:
+def obtain(run: Run, load: LoadParams, model: str) -> tuple[References, References]:
     """Reference log-probs of `run.train` and, where there is one, of `run.held_out`.
 
     Args:
@@ -36,11 +36,10 @@ def obtain(run: Run, load: LoadParams, model: str) -> list[References]:
       model: fingerprint of those weights.
     """
     directory = logps_files.default_directory(run.config.output_dir, run.config.reference.path)
-    found = [_obtain(run, run.train, directory, load, model)]
-    if run.held_out:
-        separate = run.held_out.source.path != run.train.source.path
-        found.append(_obtain(run, run.held_out, directory / "eval" if separate else directory, load, model))
-    return found
+    found = _obtain(run, run.whole, directory, load, model)
+    if run.held_out is None or run.held_out.source is run.whole.source:
+        return found, found
+    return found, _obtain(run, run.held_out, directory / "eval", load, model)
 
 
 def _obtain(run: Run, data: Data, directory: epath.Path, load: LoadParams, model: str) -> References:

@@ -56,7 +56,7 @@ def train(config: Any) -> None:
             model = checkpoints.meta(resumed)["model"]
 
         # ---------------------------------------------------------------- log-probs of the model we start from
-        references = obtain(run, load, model) if config.train.objective == "dpo" else [None, None]
+        references = obtain(run, load, model) if config.train.objective == "dpo" else (None, None)
 
         # ---------------------------------------------------------------- the state, the step, the batches
         if resumed is None:

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend import core
-from tests import tiny
 
 from rlaifv_jax import flops
 from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.step import logprob_step
+from tests import tiny
 
 
 def count(jaxpr: core.Jaxpr) -> float:

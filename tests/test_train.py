@@ -1,0 +1,77 @@
+"""Whole runs in this process, over the eight virtual devices."""
+
+import json
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from configs import llava15
+from rlaifv_jax.train import train
+from tests import world
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory, tokenizer_dir):
+    folder = tmp_path_factory.mktemp("train")
+    return folder, world.write_model(folder / "model", tokenizer_dir), world.write_pairs(folder / "pairs.parquet", 19)
+
+
+def config(paths, output, **changes):
+    folder, model, data = paths
+    values = llava15.get_config()
+    values.model.path, values.data.path, values.output_dir = str(model), str(data), str(folder / output)
+    values.data.workers, values.precision.compute, values.optim.lr = 0, "float32", 1e-3
+    values.train.steps, values.checkpoint.every = 4, 4
+    values.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
+    return values
+
+
+def test_the_step_is_compiled_once(paths, caplog):
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        train(config(paths, "once"))
+    compiled = [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+    assert sum("train_step" in message for message in compiled) == 1
+    assert sum("logprob_step" in message for message in compiled) == 1
+
+
+def test_sft_from_preference_pairs(paths):
+    train(config(paths, "sft", train__objective="sft", train__steps=6))
+    lines = world.metrics(paths[0] / "sft")
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert not (paths[0] / "sft" / "reference").exists()
+
+
+def test_training_goes_on_from_its_own_weights(paths):
+    """A directory under weights/ is a model like any other, and its own reference."""
+    train(config(paths, "first"))
+    again = config(paths, "second", model__path=str(paths[0] / "first" / "weights" / "4"), train__steps=1)
+    train(again)
+    assert world.metrics(paths[0] / "second")[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+
+
+def test_held_out_file_with_its_own_reference(paths):
+    held_out = world.write_pairs(paths[0] / "held.parquet", 5, seed=3)
+    train(config(paths, "held", data__eval_path=str(held_out), train__eval_every=2))
+    evaluations = [line for line in world.metrics(paths[0] / "held") if "eval_loss" in line]
+    assert [line["step"] for line in evaluations] == [2, 4]
+    assert evaluations[0]["eval_loss"] != evaluations[1]["eval_loss"]
+    assert list((paths[0] / "held" / "reference" / "eval").glob("*.parquet"))
+
+
+def test_bad_rows_are_counted(paths, capsys):
+    answers = ["", "Has <image> in it.", *["Fine."] * 14]
+    data = world.write_pairs(paths[0] / "bad.parquet", 16, chosen=answers)
+    train(config(paths, "bad", data__path=str(data), train__steps=1))
+    said = capsys.readouterr().err
+    assert "14 of 16 rows" in said
+    assert "row 0 (id 100): empty_answer" in said
+    assert world.metrics(paths[0] / "bad")[0]["data/skipped_rows"] == 2
+
+
+def test_resolved_config_is_stored(paths):
+    train(config(paths, "stored", train__steps=1))
+    stored = json.loads((paths[0] / "stored" / "config.json").read_text())
+    assert stored["train"]["steps"] == 1
+    assert stored["dpo"]["beta"] == 0.1
