@@ -99,7 +99,9 @@ def shardings(axes: Any, shapes: Any, mesh: Mesh) -> Any:
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Pin an activation to the layout of its logical axes; outside a mesh this is the identity."""
+    """Pin an activation to the layout of its logical axes, one for each dimension; no mesh, no effect."""
+    if len(axes) != x.ndim:
+        raise ValueError(f"{len(axes)} axes for an array of {x.ndim} dimensions")
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x

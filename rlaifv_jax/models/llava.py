@@ -50,7 +50,7 @@ class Llava(nnx.Module):
     def hidden(self, batch: Batch, compute: Compute) -> jax.Array:
         """Rows → final hidden states [B, T, D]."""
         rows, count = batch.images.shape[:2]
-        images = constrain(batch.images.reshape(rows * count, *batch.images.shape[2:]), "batch")
+        images = constrain(batch.images.reshape(rows * count, *batch.images.shape[2:]), "batch", None, None, None)
         features = self.image_features(images, compute)  # [B·I, P, D]
         return self.decode(features.reshape(rows, -1, self.config.decoder.width), batch, compute)
 
