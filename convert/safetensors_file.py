@@ -52,6 +52,13 @@ def read_safetensors(file: Path) -> dict[str, LazyTensor]:
     return tensors
 
 
+def _umask() -> int:
+    """The process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 class ShardWriter:
     """Takes tensors one at a time and writes them as safetensors shards with an index, as transformers does.
 
@@ -80,6 +87,7 @@ class ShardWriter:
 
         file = self._directory / f".shard-{len(self._written)}.partial"
         save_file(self._shard, file, metadata={"format": "pt"})
+        file.chmod(0o666 & ~_umask())  # the library makes files that nobody else can read
         self._written.append((file, list(self._shard)))
         self._total += self._bytes
         self._shard, self._bytes = {}, 0
