@@ -19,8 +19,8 @@ def get_config() -> ConfigDict:
     config.output_dir = "out/run"  # checkpoints, metrics and caches of the run; a local path or gs://…
 
     # What to start from: a Hugging Face directory, a hub id, or a directory that this project wrote.
-    # vision_path supplies the image tower where a LLaVA checkpoint ships without one.
-    config.model = ConfigDict({"path": "", "vision_path": "openai/clip-vit-large-patch14-336"})
+    # vision_path supplies the image tower where a LLaVA checkpoint ships without one; empty: the tower it names.
+    config.model = ConfigDict({"path": "", "vision_path": ""})
 
     config.data = ConfigDict()
     config.data.path = ""  # parquet file, directory, glob, JSONL, or hub id

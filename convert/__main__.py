@@ -83,7 +83,7 @@ def run(arguments: Any) -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # a conversion needs memory, not accelerators
-    from convert.load import open_checkpoint
+    from convert.load import open_model
 
     if arguments.command == "inspect":
         from convert.inspect import describe
@@ -96,17 +96,17 @@ def run(arguments: Any) -> None:
         get_template(arguments.template)
     size = shard_bytes(arguments.shard_size) if arguments.command == "export" else 0
     check_destination(arguments.source, arguments.destination, arguments.force)
-    checkpoint = open_checkpoint(arguments.source, arguments.vision_path)
+    checkpoint = open_model(arguments.source, arguments.vision_path)
     if arguments.command == "import":
-        from convert.load import import_checkpoint
+        from convert.load import import_model
 
-        import_checkpoint(checkpoint, arguments.destination, arguments.template, replace=True)
+        import_model(checkpoint, arguments.destination, arguments.template, replace=True)
     else:
         if "://" in arguments.destination:
             raise UserError("export writes to a local directory; copy it to the cloud afterwards")
-        from convert.export import export_checkpoint
+        from convert.export import export_model
 
-        export_checkpoint(
+        export_model(
             checkpoint,
             Path(arguments.destination).absolute(),
             arguments.layout,

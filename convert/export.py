@@ -20,7 +20,7 @@ from tqdm import tqdm
 from convert import layouts
 from convert.export_files import write_files
 from convert.llava import Entry
-from convert.load import Checkpoint
+from convert.load import StoredModel
 from convert.safetensors_file import ShardWriter
 from convert.tensors import DTYPES
 from rlaifv_jax.errors import UserError
@@ -29,8 +29,8 @@ ROW_MULTIPLE = 64
 VOCABULARY = ("decoder/embedding", "decoder/head/kernel")
 
 
-def export_checkpoint(
-    source: Checkpoint,
+def export_model(
+    source: StoredModel,
     destination: Path,
     layout: str,
     dtype: str = "keep",
@@ -44,7 +44,7 @@ def export_checkpoint(
     an older `destination` is replaced. Memory: one shard.
 
     Args:
-      source: from `open_checkpoint`; in the same layout, with 'keep', every tensor comes out bit for bit.
+      source: from `open_model`; in the same layout, with 'keep', every tensor comes out bit for bit.
       layout: 'original' or 'llava-hf'. dtype: 'keep' or a name in convert.tensors.DTYPES.
       template: conversation template for the chat template; None: that of the source, else llava_v1.
       with_tower: write the image tower to the original layout although the source took it from elsewhere.
@@ -70,7 +70,7 @@ def export_checkpoint(
     _put_in_place(partial, destination)
 
 
-def target_rows(source: Checkpoint, layout: str) -> int:
+def target_rows(source: StoredModel, layout: str) -> int:
     """Rows of the vocabulary in the exported model."""
     rows: int = source.config.decoder.vocab_size
     if (source.source_layout == "original") == (layout == "original"):
@@ -80,7 +80,7 @@ def target_rows(source: Checkpoint, layout: str) -> int:
     return math.ceil((rows + 2) / ROW_MULTIPLE) * ROW_MULTIPLE
 
 
-def original_rows(source: Checkpoint) -> int:
+def original_rows(source: StoredModel) -> int:
     """Rows that the tokenizer had before `<image>`, the first token that transformers adds."""
     rows: int = source.config.decoder.vocab_size
     raw = source.raw_config
@@ -98,14 +98,14 @@ def original_rows(source: Checkpoint) -> int:
 
 
 def _tensors(
-    source: Checkpoint, target: layouts.Layout, rows: int, dtype: str, tower: bool
+    source: StoredModel, target: layouts.Layout, rows: int, dtype: str, tower: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
     entries = [entry for entry in source.entries if tower or entry.part != "vision"]
     for entry in tqdm(entries, desc="exporting", unit=" tensors", disable=None):
         yield target.full(entry.part, entry.name), _theirs(source, entry, rows, dtype)
 
 
-def _theirs(source: Checkpoint, entry: Entry, rows: int, dtype: str) -> np.ndarray:
+def _theirs(source: StoredModel, entry: Entry, rows: int, dtype: str) -> np.ndarray:
     leaf = source.leaves[entry.path]
     kept = leaf.dtype_of(entry.layer)
     tensor = leaf.read(entry.layer)

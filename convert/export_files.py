@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from convert.load import Checkpoint
+from convert.load import StoredModel
 from convert.tokenizer_json import write_fast_tokenizer
 from rlaifv_jax.cli import say
 from rlaifv_jax.data.templates import TEMPLATES, Template, get_template
@@ -16,7 +16,7 @@ OPENAI_TOWER = "openai/clip-vit-large-patch14-336"
 
 
 def write_files(
-    source: Checkpoint, folder: Path, layout: str, rows: int, dtype: str, template: str | None, tower: bool
+    source: StoredModel, folder: Path, layout: str, rows: int, dtype: str, template: str | None, tower: bool
 ) -> None:
     """Everything but weights. Within a layout files are copied and gaps filled, between layouts they are made anew.
 
@@ -49,7 +49,7 @@ def write_files(
         say(f"note: {error}; the export has the tokenizer files that the source had")
 
 
-def _fill_gaps(source: Checkpoint, folder: Path, original: bool, image: int | None, template: str | None) -> None:
+def _fill_gaps(source: StoredModel, folder: Path, original: bool, image: int | None, template: str | None) -> None:
     """Make whichever of processor, generation settings, chat template and tokenizer is not in `folder` yet.
 
     image: id of the `<image>` token of transformers' layout.
@@ -80,19 +80,19 @@ def _fill_gaps(source: Checkpoint, folder: Path, original: bool, image: int | No
             say(f"note: {source.directory} has no tokenizer.model, so the export has no tokenizer")
 
 
-def names_its_tower(source: Checkpoint) -> bool:
+def names_its_tower(source: StoredModel) -> bool:
     """Whether a config of the original code tells the sizes of the tower that goes with these weights."""
     raw, sizes = source.raw_config, source.config.vision
     told = raw.get("vision_config") or KNOWN_TOWERS.get(raw.get("mm_vision_tower", ""))
     return told is not None and tower_config(Section(told, ""), sizes.feature_layer, "") == sizes
 
 
-def stored_dtype(source: Checkpoint) -> str:
+def stored_dtype(source: StoredModel) -> str:
     """The dtype that most of a decoder is in, by the name Hugging Face uses."""
     return source.leaves["decoder/layers/mlp/up/kernel"].dtype.name
 
 
-def _text_fields(source: Checkpoint, rows: int, dtype: str) -> Json:
+def _text_fields(source: StoredModel, rows: int, dtype: str) -> Json:
     sizes = source.config.decoder
     raw = source.raw_config
     text = raw.get("text_config", raw)
@@ -115,7 +115,7 @@ def _text_fields(source: Checkpoint, rows: int, dtype: str) -> Json:
     }
 
 
-def _vision_fields(source: Checkpoint) -> Json:
+def _vision_fields(source: StoredModel) -> Json:
     sizes = source.config.vision
     return {
         "model_type": "clip_vision_model",
@@ -131,7 +131,7 @@ def _vision_fields(source: Checkpoint) -> Json:
     }
 
 
-def original_config(source: Checkpoint, rows: int, dtype: str) -> Json:
+def original_config(source: StoredModel, rows: int, dtype: str) -> Json:
     """config.json as the original code writes it, with the tower's sizes added for ours."""
     vision = _vision_fields(source)
     return {
@@ -152,7 +152,7 @@ def original_config(source: Checkpoint, rows: int, dtype: str) -> Json:
     }
 
 
-def llava_hf_config(source: Checkpoint, rows: int, dtype: str) -> Json:
+def llava_hf_config(source: StoredModel, rows: int, dtype: str) -> Json:
     """config.json of transformers' LlavaForConditionalGeneration."""
     image = source.config.decoder.vocab_size
     return {
@@ -176,7 +176,7 @@ def llava_hf_config(source: Checkpoint, rows: int, dtype: str) -> Json:
     }
 
 
-def _preprocessor(source: Checkpoint) -> Json:
+def _preprocessor(source: StoredModel) -> Json:
     size = source.config.vision.image_size
     return {
         "image_processor_type": "CLIPImageProcessor",
@@ -195,7 +195,7 @@ def _preprocessor(source: Checkpoint) -> Json:
     }
 
 
-def _processor(source: Checkpoint) -> Json:
+def _processor(source: StoredModel) -> Json:
     return {
         "processor_class": "LlavaProcessor",
         "image_token": "<image>",
@@ -221,7 +221,7 @@ def chat_template(template: Template) -> str:
     )
 
 
-def _original_tokenizer(source: Checkpoint, folder: Path) -> None:
+def _original_tokenizer(source: StoredModel, folder: Path) -> None:
     model = source.directory / "tokenizer.model"
     if not model.exists():
         say(f"note: {source.directory} has no tokenizer.model, so the export has no tokenizer")

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.load import open_checkpoint
+from convert.load import open_model
 from convert.orbax_dir import PARAMS, is_orbax_dir
 from convert.tensors import weight_files
 from rlaifv_jax.models.blueprint import flat
@@ -18,7 +18,7 @@ def describe(path: Any, vision_path: Any = None) -> str:
     Raises:
       UserError: the directory is incomplete or does not fit its config; the message says where.
     """
-    model = open_checkpoint(path, vision_path)
+    model = open_model(path, vision_path)
     shapes = flat(model.blueprint.shapes)
     counts = dict.fromkeys(PARTS, 0)
     dtypes: dict[str, int] = {}

@@ -11,8 +11,6 @@ from typing import Any
 
 from rlaifv_jax.errors import UserError
 
-PARTS = ("vision", "project_in", "project_out", "text", "head")
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -55,7 +53,6 @@ LAYOUTS = (
     Layout("transformers-4.52", "model.vision_tower.vision_model.", *_HF5, "lm_head."),
 )
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
-EXPORTS = ("original", "llava-hf")
 
 # Buffers that older versions of transformers stored; they follow from the config and are never written.
 DERIVED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|embeddings\.position_ids)$")

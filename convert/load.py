@@ -38,7 +38,7 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class StoredModel:
     """A model whose weights have not been read yet; what headers and configs tell has been checked.
 
     family, config, blueprint: see rlaifv_jax.models. raw_config: config.json as it is. directory: a local
@@ -106,7 +106,7 @@ class Checkpoint:
         )
 
 
-def open_checkpoint(path: Any, vision_path: Any = None) -> Checkpoint:
+def open_model(path: Any, vision_path: Any = None) -> StoredModel:
     """Read configs and headers of a model and check that they fit each other.
 
     Args:
@@ -149,10 +149,10 @@ def open_checkpoint(path: Any, vision_path: Any = None) -> Checkpoint:
         vision_config=sizes,
     )
     assets = _assets(directory) + (() if processor == directory else _processor_files(processor))
-    return Checkpoint(family, config, plan, raw, directory, assets, leaves, notes)
+    return StoredModel(family, config, plan, raw, directory, assets, leaves, notes)
 
 
-def _open_orbax(path: Any) -> Checkpoint:
+def _open_orbax(path: Any) -> StoredModel:
     notes = read_notes(path)
     directory = local_assets(path)
     file = directory / "config.json"
@@ -161,10 +161,10 @@ def _open_orbax(path: Any) -> Checkpoint:
     config = family.parse(raw, str(file), notes.vision_config, image_statistics(directory))
     plan = blueprint(family.module, config)
     leaves = read_params(path, {name: leaf.shape for name, leaf in flat(plan.shapes).items()}, notes)
-    return Checkpoint(family, config, plan, raw, directory, _assets(directory), leaves, notes)
+    return StoredModel(family, config, plan, raw, directory, _assets(directory), leaves, notes)
 
 
-def import_checkpoint(source: Checkpoint, directory: Any, template: str | None = None, replace: bool = False) -> None:
+def import_model(source: StoredModel, directory: Any, template: str | None = None, replace: bool = False) -> None:
     """Write a model as a directory of this project, every tensor in its own dtype.
 
     replace: remove what `directory` holds first. Memory: the model, on this host.

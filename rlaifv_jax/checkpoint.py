@@ -1,7 +1,7 @@
 """Checkpoints of a run: everything needed to go on bit for bit, written in the background.
 
     OUTPUT_DIR/checkpoints/STEP/   state (master weights, frozen weights, optimizer, step) and meta (JSON)
-    OUTPUT_DIR/weights/STEP/       the model alone in bfloat16, with config and tokenizer: usable as --model
+    OUTPUT_DIR/weights/STEP/       the model alone in bfloat16, with config and tokenizer: a model.path like any other
 
 The newest `keep` states stay; of older steps only the weights remain.
 """
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from convert.load import Checkpoint
-from convert.orbax_dir import make_checkpointer, save_params
+from convert.load import StoredModel
+from convert.orbax_dir import is_complete, make_checkpointer, save_params
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import cast, join
@@ -27,6 +27,7 @@ FREE_KEYS = (
     "output_dir",
     "data.workers",
     "train.log_every",
+    "train.eval_every",
     "train.remat",
     "checkpoint.",
     "resume.",
@@ -38,13 +39,13 @@ FREE_KEYS = (
 
 
 class Checkpoints:
-    """The states of a run under `output_dir`/checkpoints."""
+    """The states of a run under `output_dir`/checkpoints. `data`: fingerprint of the training data."""
 
-    def __init__(self, output_dir: epath.Path, config: Any):
+    def __init__(self, output_dir: epath.Path, config: Any, data: str):
         options = ocp.CheckpointManagerOptions(
             max_to_keep=config.checkpoint.keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
         )
-        self.config = config.to_dict()
+        self.config, self.data = config.to_dict(), data
         self.directory = output_dir / "checkpoints"
         self.manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
 
@@ -58,23 +59,35 @@ class Checkpoints:
         if step is None:
             return None
         if not self.config["resume"]["allow_changed"]:
-            check_config(self.meta(step)["config"], self.config, self.directory.parent)
-        say(f"going on from step {step} in {self.directory}")
+            meta = self.meta(step)
+            check_config(meta["config"], self.config, self.directory.parent)
+            if meta["data"] != self.data:
+                raise UserError(
+                    f"{self.directory.parent} holds a run on other data: {self.config['data']['path']} has changed "
+                    "since. Choose another output_dir, or go on all the same with --config.resume.allow_changed."
+                )
+        if is_main():
+            say(f"going on from step {step} in {self.directory}")
         return step
 
-    def save(self, step: int, state: TrainState, **facts: Any) -> None:
+    def save(self, step: int, state: TrainState, model: str) -> None:
         """Start writing; returns when the arrays may change, not when they are on disk.
 
-        Beside the state goes a JSON object: the resolved config, the versions of the libraries, and `facts`. The
-        step is the data position and, with the config's seed, the state of all randomness there is.
+        Beside the state goes a JSON object: the resolved config, fingerprints of the starting model and of the data,
+        and the versions of the libraries. The step is the data position and, with the config's seed, the state of all
+        randomness there is.
         """
-        meta = {"step": step, "config": self.config, "versions": versions(), **facts}
+        meta = {"step": step, "config": self.config, "model": model, "data": self.data, "versions": versions()}
         self.manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         )
 
     def meta(self, step: int) -> dict[str, Any]:
         return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    def model_name(self, step: int | None) -> str | None:
+        """Fingerprint of the model that the run of this state began with."""
+        return None if step is None else self.meta(step)["model"]
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state of `step`, laid out as `abstract` says (shapes, dtypes and shardings)."""
@@ -90,7 +103,7 @@ class Checkpoints:
 class Weights:
     """Models under `output_dir`/weights/STEP, one for every checkpoint, in bfloat16."""
 
-    def __init__(self, output_dir: epath.Path, source: Checkpoint, template: str):
+    def __init__(self, output_dir: epath.Path, source: StoredModel, template: str):
         self.output_dir, self.source, self.template = output_dir / "weights", source, template
         self.checkpointer = make_checkpointer()
         self.narrow = jax.jit(lambda params, frozen: cast(join(params, frozen), jnp.bfloat16))
@@ -104,6 +117,11 @@ class Weights:
         if is_main():
             self.source.save_assets(self.directory(step), self.template)
         save_params(self.directory(step), self.narrow(state.params, state.frozen), self.checkpointer)
+
+    def mend(self, step: int, state: TrainState) -> None:
+        """Write the model of a restored state again where a kill came between the state and the model."""
+        if not is_complete(self.directory(step)):
+            self.save(step, state)
 
     def close(self) -> None:
         """Wait until everything is on disk."""

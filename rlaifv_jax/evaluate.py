@@ -7,17 +7,10 @@ import numpy as np
 
 from rlaifv_jax import parallel
 from rlaifv_jax.losses import Sums
+from rlaifv_jax.metrics import named
 from rlaifv_jax.prepare import Run
 from rlaifv_jax.reference import References
 from rlaifv_jax.step import TrainState, eval_step
-
-
-def named(metrics: dict[str, float], phase: str) -> dict[str, float]:
-    """The original's metric names: 'rewards/margins' of phase 'train' is 'rewards_train/margins'."""
-    return {
-        name.replace("/", f"_{phase}/", 1) if name.startswith(("rewards/", "logps/")) else name: value
-        for name, value in metrics.items()
-    }
 
 
 class Evaluator:

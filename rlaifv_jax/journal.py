@@ -5,6 +5,7 @@ The device works while the host writes: metrics of a step are fetched only when 
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,15 +17,14 @@ from tqdm import tqdm
 from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.loader import Loader
-from rlaifv_jax.evaluate import named
-from rlaifv_jax.metrics import RunLog
+from rlaifv_jax.metrics import RunLog, named
 from rlaifv_jax.optim import Optim, schedule
 from rlaifv_jax.plan import Plan
 from rlaifv_jax.prepare import Run
 
 
 class Journal:
-    """Does nothing but pass the batches on in every process but the first."""
+    """Keeps the account in the first process of a job; in the others it only passes the batches on."""
 
     def __init__(self, run: Run, plan: Plan, optim: Optim, loader: Loader, start: int):
         self.run, self.plan, self.loader, self.start = run, plan, loader, start
@@ -61,7 +61,8 @@ class Journal:
     def record_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         if self.log:
             self.log.write(step, metrics)
-            tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+            values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            tqdm.write(f"step {step}: {values}", file=sys.stderr)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
@@ -69,8 +70,9 @@ class Journal:
         self._write_pending()
         if self.log:
             self.log.flush()
+        stopped = time.perf_counter()
         yield
-        self.clock, self.waited = time.perf_counter(), 0.0
+        self.clock += time.perf_counter() - stopped
 
     def close(self) -> None:
         self._write_pending()
@@ -103,7 +105,7 @@ class Journal:
         """Speed since the last line, from the true lengths of the examples (padding does not count)."""
         seconds, waited, steps = time.perf_counter() - self.clock, self.waited, step - self.last_step
         self.clock, self.waited = time.perf_counter(), 0.0
-        index, config = self.run.train.index, self.run.checkpoint.config
+        index, config = self.run.train.index, self.run.model.config
         plan = [self.loader.build.row_plan(number) for number in range(self.last_step, step)]
         self.last_step = step
         places = np.array([place for rows in plan for row in rows for place in row])

@@ -19,17 +19,19 @@ def logprobs(config: Any) -> None:
     """Compute what is missing for the training and the held-out pairs of a config."""
     import jax
 
-    from rlaifv_jax.fingerprint import model_fingerprint
-    from rlaifv_jax.models.blueprint import join
+    from rlaifv_jax.errors import UserError
+    from rlaifv_jax.parallel import is_main
     from rlaifv_jax.prepare import prepare
     from rlaifv_jax.reference import obtain
+    from rlaifv_jax.starting_model import StartingModel
 
+    if config.train.objective != "dpo":
+        raise UserError(f"train.objective is {config.train.objective!r}; only 'dpo' has a reference")
     run = prepare(config)
     with jax.set_mesh(run.mesh):
-        params = run.load_params()
-        name = model_fingerprint(join(*params), run.step.dtype)
-        references, _ = obtain(run, lambda: params, name)
-        cli.say(f"reference log-probs: {len(references.rows)} rows ready")
+        references, _ = obtain(run, StartingModel(run, name=None))
+        if is_main():
+            cli.say(f"reference log-probs: {len(references.rows)} rows ready")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ class References:
     """Reference log-probs of many rows, in memory and picklable.
 
     values: float32[all targets], the targets of a row's answers one after the other. starts: int64[rows + 1, …]
-    by place in `rows`; chosen: int32[rows], how many of a row's values belong to its first answer.
+    by place in `rows`; chosen: int64[rows], how many of a row's values belong to its first answer.
     """
 
     rows: np.ndarray  # int64[n] ascending row numbers of the source
@@ -144,7 +144,3 @@ def read(shards: Sequence[Shard]) -> References:
             entry = json.loads(text)["logps"]
             answers.append((np.array(entry[2], np.float32), np.array(entry[5], np.float32)))
     return References.pack(rows, answers)
-
-
-def default_directory(output_dir: str, path: str) -> epath.Path:
-    return epath.Path(path) if path else epath.Path(output_dir) / "reference"

@@ -91,7 +91,7 @@ def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
 def sft(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
     """Next-token cross-entropy on the labelled tokens of the first answer; `divisor` is their number.
 
-    The metric `logps/chosen` is the mean log-probability of a whole answer, as in `dpo`.
+    The metric `logps/chosen` is the log-probability of whole answers, as in `dpo`.
     """
     del objective
     first = (batch.owners % 2 == 0).astype(jnp.float32) * batch.weights  # [B, R]

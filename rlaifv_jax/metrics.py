@@ -6,12 +6,19 @@ measured goes to timing.jsonl. On resume both are cut back to the restored step,
 
 import importlib
 import json
+import uuid
 from typing import Any
 
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from rlaifv_jax.errors import UserError
+
+def named(metrics: dict[str, float], phase: str) -> dict[str, float]:
+    """The original's metric names: 'rewards/margins' of phase 'train' is 'rewards_train/margins'."""
+    return {
+        name.replace("/", f"_{phase}/", 1) if name.startswith(("rewards/", "logps/")) else name: value
+        for name, value in metrics.items()
+    }
 
 
 class JsonLines:
@@ -71,12 +78,16 @@ class RunLog:
         self.board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=resume_step + 1) if local else None
         self.wandb = None
         if wandb.project:
-            try:
-                self.wandb = importlib.import_module("wandb").init(
-                    project=wandb.project, name=wandb.name or None, config=config, resume="allow"
-                )
-            except ImportError:
-                raise UserError("wandb.project is set but wandb is not installed: pip install wandb") from None
+            file = output_dir / "wandb_id"  # a resumed run goes on under the same id
+            if not file.exists():
+                file.write_text(uuid.uuid4().hex[:8])
+            self.wandb = importlib.import_module("wandb").init(
+                project=wandb.project,
+                name=wandb.name or None,
+                id=file.read_text(),
+                config=config,
+                resume="allow",
+            )
 
     def write(self, step: int, metrics: dict[str, Any], timing: dict[str, Any] | None = None) -> None:
         """Add one line to each file; values are floats, or null where nothing is known."""

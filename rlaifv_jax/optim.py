@@ -65,15 +65,4 @@ def optimizer(optim: Optim) -> optax.GradientTransformation:
 
 def make_optim(config: Any, steps: int) -> Optim:
     """The optimizer of a run's config, for a schedule of `steps` updates."""
-    values = config.optim
-    return Optim(
-        lr=values.lr,
-        weight_decay=values.weight_decay,
-        warmup_ratio=values.warmup_ratio,
-        beta1=values.beta1,
-        beta2=values.beta2,
-        eps=values.eps,
-        grad_clip=values.grad_clip,
-        first_moment=values.first_moment,
-        steps=steps,
-    )
+    return Optim(**config.optim, steps=steps)

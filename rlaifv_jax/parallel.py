@@ -1,4 +1,4 @@
-"""Devices: the mesh, the table of logical axes, and where every array lives. The only file that says 'fsdp'.
+"""Devices: the mesh, the table of logical axes, and where every array lives. Models never name a mesh axis.
 
 Models name the axes of their parameters and activations by meaning ('embed', 'heads', 'mlp', 'vocab', 'batch');
 RULES below says which mesh axis carries each of them. Changing the layout of the whole system is an edit here.
@@ -39,8 +39,11 @@ def initialize() -> None:
     """
     if jax.distributed.is_initialized():
         return
-    on_tpu = importlib.util.find_spec("libtpu") is not None and any(
-        os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0")
+    wanted = os.environ.get("JAX_PLATFORMS", "")
+    on_tpu = (
+        (not wanted or "tpu" in wanted)
+        and importlib.util.find_spec("libtpu") is not None
+        and any(os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0"))
     )
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         jax.distributed.initialize(
@@ -131,7 +134,8 @@ def check_rows(rows: int, accumulate: int, mesh: Mesh) -> None:
         raise UserError(
             f"train.batch_pairs={rows} with train.accumulate={accumulate} does not divide over this mesh "
             f"(data × fsdp = {unit}): it must be a multiple of {step}, for example "
-            f"{' or '.join(str(value) for value in near)}."
+            f"{' or '.join(str(value) for value in near)}; or let mesh.tensor take a part of the devices, which "
+            "need no rows of their own."
         )
 
 

@@ -24,9 +24,6 @@ class Plan:
 def make_plan(config: Any, pairs: int) -> Plan:
     """Turn epochs and fractions of epochs into steps, for a data set of `pairs` rows."""
     per_epoch = pairs / config.train.batch_pairs
-    for key, value in (("train.steps", config.train.steps), ("train.eval_every", config.train.eval_every)):
-        if value < 0:
-            raise UserError(f"{key} is {value}; it must be 0 or more")
     if not config.train.steps and config.train.epochs <= 0:
         raise UserError("train.steps is 0 and train.epochs is not above 0: nothing to train")
     steps = config.train.steps or max(1, round(config.train.epochs * per_epoch))

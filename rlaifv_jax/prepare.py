@@ -3,6 +3,11 @@
 A `Run` is the boundary between the config, which is a program, and the rest of the code, which sees plain values.
 """
 
+import dataclasses
+import importlib.util
+import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from convert.load import Checkpoint, open_checkpoint
+from convert.load import StoredModel, open_model
 from rlaifv_jax import parallel
 from rlaifv_jax.cli import say
 from rlaifv_jax.data.batch import Batch
@@ -52,7 +58,7 @@ class Run:
     config: Any
     output_dir: epath.Path
     mesh: Mesh
-    checkpoint: Checkpoint
+    model: StoredModel
     encoder: Encoder
     whole: Data
     train: Data
@@ -70,26 +76,26 @@ class Run:
         """(trainable in master precision, frozen in compute precision), streamed onto the mesh."""
         master, compute = self.config.precision.params, self.config.precision.compute
         is_frozen = tuple(prefix + "/" for prefix in self.frozen)
-        params = self.checkpoint.load(
+        params = self.model.load(
             self.mesh, lambda path: np.dtype(compute if (path + "/").startswith(is_frozen) else master)
         )
         return split_frozen(params, self.frozen)
 
     def loader(self, data: Data, **options: Any) -> Loader:
         """A loader of this process's share of every step; `options` as for `Loader`."""
-        rows = options.pop("rows", self.micro_rows)
+        pad = self.config.data.image_aspect_ratio == "pad"
         return Loader(
             data.source,
             self.encoder,
             data.index,
             seed=self.config.seed,
             image_size=self.shape.image_size,
-            pad_images=self.config.data.image_aspect_ratio == "pad",
+            pad_mean=self.model.config.image_mean if pad else None,
             row_length=self.shape.row_length,
             targets=self.shape.targets,
-            local_rows=parallel.local_rows(rows, self.mesh),
+            local_rows=parallel.local_rows(self.micro_rows, self.mesh),
             workers=self.config.data.workers,
-            pairs_per_step=rows * options.get("accumulate", 1),
+            pairs_per_step=self.micro_rows * options.get("accumulate", 1),
             **options,
         )
 
@@ -101,7 +107,7 @@ class Run:
 
     def reference_fingerprint(self, model: str, data: Data) -> dict[str, str]:
         """What reference log-probs depend on, by part; `model` is the fingerprint of the weights."""
-        shape, data_config, model_config = self.shape, self.config.data, self.checkpoint.config
+        shape, data_config, model_config = self.shape, self.config.data, self.model.config
         images = (
             shape.image_size,
             model_config.image_mean,
@@ -124,47 +130,49 @@ def prepare(config: Any) -> Run:
     Raises:
       UserError: anything that would stop the run later, if it can be known now.
     """
-    _check_choices(config)
+    _check_values(config)
     parallel.initialize()
     mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     parallel.check_rows(config.train.batch_pairs, config.train.accumulate, mesh)
 
-    checkpoint = open_checkpoint(config.model.path, config.model.vision_path)
-    model = checkpoint.config
+    output_dir = epath.Path(_absolute(config.output_dir))
+    _check_output(output_dir)
+
+    model = open_model(config.model.path, config.model.vision_path or None)
+    sizes = model.config
     encoder = Encoder(
-        load_tokenizer(checkpoint.directory),
+        load_tokenizer(model.directory),
         get_template(config.data.template),
-        image_tokens=model.image_tokens,
+        image_tokens=sizes.image_tokens,
         max_length=config.data.max_length,
         objective=config.train.objective,
     )
 
-    output_dir = epath.Path(config.output_dir)
-    whole = train = _open_data(config, config.data.path, encoder, model.image_size)
+    whole = train = _open_data(config, config.data.path, encoder, sizes.image_size, output_dir)
     held_out = None
     if config.data.eval_path:
-        held_out = _open_data(config, config.data.eval_path, encoder, model.image_size)
+        held_out = _open_data(config, config.data.eval_path, encoder, sizes.image_size, output_dir)
     elif config.data.eval_fraction > 0:
         train, held_out = _split(whole, config.data.eval_fraction, config.seed)
     indices = [data.index for data in (train, held_out) if data]
     shape = RowShape(
         row_length=max(index.row_length for index in indices),
         targets=max(index.targets for index in indices),
-        image_size=model.image_size,
-        image_tokens=model.image_tokens,
+        image_size=sizes.image_size,
+        image_tokens=sizes.image_tokens,
     )
     return Run(
         config=config,
         output_dir=output_dir,
         mesh=mesh,
-        checkpoint=checkpoint,
+        model=model,
         encoder=encoder,
         whole=whole,
         train=train,
         held_out=held_out,
         shape=shape,
         step=Step(
-            checkpoint.blueprint,
+            model.blueprint,
             Objective(
                 config.train.objective,
                 config.dpo.beta,
@@ -175,12 +183,12 @@ def prepare(config: Any) -> Run:
             Compute(config.attention.backend, config.train.remat),
             config.precision.compute,
         ),
-        frozen=checkpoint.family.never_trained if config.train.vision else checkpoint.family.frozen,
+        frozen=model.family.never_trained if config.train.vision else model.family.frozen,
     )
 
 
-def _check_choices(config: Any) -> None:
-    """One line for a value that is not among a key's choices."""
+def _check_values(config: Any) -> None:
+    """One line for a value that cannot work."""
     floats = ("float32", "bfloat16")
     choices: Mapping[str, tuple[Any, tuple[str, ...]]] = {
         "train.objective": (config.train.objective, tuple(OBJECTIVES)),
@@ -198,26 +206,87 @@ def _check_choices(config: Any) -> None:
     for key, path in (("model.path", config.model.path), ("data.path", config.data.path)):
         if not path:
             raise UserError(f"{key} is not set; give --config.{key}=PATH or a hub id")
+    at_least = {
+        "train.batch_pairs": 1,
+        "train.accumulate": 1,
+        "train.row_length": 0,
+        "train.log_every": 1,
+        "train.eval_every": 0,
+        "train.steps": 0,
+        "data.max_length": 1,
+        "data.workers": 0,
+        "checkpoint.keep": 1,
+        "reference.shard_rows": 1,
+        "optim.lr": 0,
+        "optim.weight_decay": 0,
+        "optim.grad_clip": 0,
+        "optim.eps": 0,
+    }
+    for key, least in at_least.items():
+        group, name = key.split(".")
+        value = config[group][name]
+        if not value >= least or value == math.inf:  # also catches nan
+            raise UserError(f"{key} is {value}; it must be {least} or more")
+    for key in ("warmup_ratio", "beta1", "beta2"):
+        if not 0 <= config.optim[key] <= 1:
+            raise UserError(f"optim.{key} is {config.optim[key]}; it must lie in 0 … 1")
+    if not math.isfinite(config.dpo.beta) or config.dpo.beta <= 0:
+        raise UserError(f"dpo.beta is {config.dpo.beta}; it must be above 0")
+    if config.wandb.project and importlib.util.find_spec("wandb") is None:
+        raise UserError("wandb.project is set but wandb is not installed: pip install wandb")
     if not 0 <= config.data.eval_fraction < 1:
         raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
     if config.data.eval_fraction and config.data.eval_path:
         raise UserError("data.eval_fraction and data.eval_path are both set; choose one")
 
 
-def _open_data(config: Any, path: str, encoder: Encoder, image_size: int) -> Data:
+def _absolute(path: str) -> str:
+    """Orbax wants whole paths; addresses such as gs://… are whole already."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def _check_output(directory: epath.Path) -> None:
+    """Make output_dir, and see that all processes of the job share it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        mark = directory / ".shared"
+        if parallel.is_main():
+            mark.write_text("written by the first process of a job; the others look for it")
+    except (OSError, ImportError) as error:  # ImportError: gs:// without gcsfs
+        raise UserError(f"output_dir: {directory} cannot be written: {error}") from None
+    multihost_utils.sync_global_devices("output_dir is there")
+    if not np.all(multihost_utils.process_allgather(np.array(mark.exists()))):
+        raise UserError(f"output_dir: {directory} is not shared by all processes; use gs://… or a network disk")
+    multihost_utils.sync_global_devices("everybody has looked")
+    if parallel.is_main():
+        mark.unlink()
+
+
+def _open_data(config: Any, path: str, encoder: Encoder, image_size: int, output_dir: epath.Path) -> Data:
     main = parallel.is_main()
     source = open_source(path, objective=config.train.objective)
-    cache = epath.Path(config.output_dir) / "cache"
-    index = scan(source, encoder, image_size=image_size, workers=config.data.workers, cache_dir=cache, progress=main)
+    if not main:
+        multihost_utils.sync_global_devices("the first process has scanned the data")  # and left its result
+    workers, cache = config.data.workers, output_dir / "cache"
+    index = scan(source, encoder, image_size=image_size, workers=workers, cache_dir=cache, progress=main)
+    if main:
+        multihost_utils.sync_global_devices("the first process has scanned the data")
     index = admit(index, row_length=config.train.row_length, bad_rows=config.data.bad_rows)
     if main:
         truncated = int(index.truncated.any(axis=1).sum())
         say(f"data: {path}: {len(index)} of {index.total} rows, {truncated} with a cut answer")
-        for record in index.bad[:10]:
-            say(f"data: left out row {record.row} (id {record.id}): {record.reason}: {record.detail}")
-        if len(index.bad) > 10:
-            say(f"data: … and {len(index.bad) - 10} more")
+        _report_bad_rows(index, output_dir / "bad_rows.jsonl")
     return Data(source, index)
+
+
+def _report_bad_rows(index: Index, file: epath.Path) -> None:
+    """The first few on the terminal, all of them in a file."""
+    for record in index.bad[:10]:
+        say(f"data: left out row {record.row} (id {record.id}): {record.reason}: {record.detail}")
+    if index.bad:
+        lines = [json.dumps({"path": index.path, **dataclasses.asdict(record)}) for record in index.bad]
+        file.write_text("\n".join(lines) + "\n")
+        say(f"data: {len(index.bad)} rows left out, listed in {file}")
 
 
 def _split(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:

@@ -4,9 +4,8 @@ DPO compares the policy with the model it started from. That model never changes
 once, with the same forward pass, precision and row shape as training, and kept (see rlaifv_jax.logps_files).
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,42 +18,40 @@ from rlaifv_jax import logps_files, parallel
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.logps_files import References
-from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.prepare import Data, Run
+from rlaifv_jax.starting_model import StartingModel
 from rlaifv_jax.step import logprob_step
 
-LoadParams = Callable[[], tuple[Params, Params]]  # (trainable, frozen)
 SAMPLE = 8  # rows of an unsigned cache that are computed again
 TOLERANCE = 0.02  # and how far their sums may lie off
 
 
-def obtain(run: Run, load: LoadParams, model: str) -> tuple[References, References]:
-    """Reference log-probs of `run.train` and, where there is one, of `run.held_out`.
+def obtain(run: Run, model: StartingModel) -> tuple[References, References]:
+    """Reference log-probs of `run.train` and of `run.held_out`, where there is one; computed if they are missing.
 
-    Args:
-      load: gives the reference weights; called only if something has to be computed.
-      model: fingerprint of those weights.
+    A held-out part of the same source shares the files; another source has its own beside them (…_eval).
     """
-    directory = logps_files.default_directory(run.config.output_dir, run.config.reference.path)
-    found = _obtain(run, run.whole, directory, load, model)
+    path = run.config.reference.path
+    directory = epath.Path(path) if path else run.output_dir / "reference"
+    found = _obtain(run, run.whole, directory, model)
     if run.held_out is None or run.held_out.source is run.whole.source:
         return found, found
-    return found, _obtain(run, run.held_out, directory / "eval", load, model)
+    return found, _obtain(run, run.held_out, directory.with_name(directory.name + "_eval"), model)
 
 
-def _obtain(run: Run, data: Data, directory: epath.Path, load: LoadParams, model: str) -> References:
-    fingerprint = run.reference_fingerprint(model, data)
+def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -> References:
+    fingerprint = run.reference_fingerprint(model.name, data)
     trust = run.config.reference.trust
     shards = logps_files.find_shards(directory)
     for shard in shards:
         if not trust:
             logps_files.check(shard.fingerprint, fingerprint, shard.path)
     if not shards and not run.config.reference.path and data.source.reference(int(data.index.rows[0])):
-        return _adopt(run, data, load)
+        return _adopt(run, data, model)
     done = {row for shard in shards for row in shard.rows}
     missing = np.flatnonzero([int(row) not in done for row in data.index.rows])
     if len(missing):
-        _compute(run, Data(data.source, data.index.take(missing)), directory, load, fingerprint, len(shards))
+        _compute(run, Data(data.source, data.index.take(missing)), directory, model, fingerprint, len(shards))
         shards = logps_files.find_shards(directory)
     return logps_files.read(shards)
 
@@ -63,7 +60,7 @@ def _compute(
     run: Run,
     data: Data,
     directory: epath.Path,
-    load: LoadParams,
+    model: StartingModel,
     fingerprint: dict[str, str],
     first_shard: int,
 ) -> None:
@@ -74,7 +71,7 @@ def _compute(
     size, rows, written = run.config.reference.shard_rows, data.index.rows, 0
     answers: list[tuple[np.ndarray, np.ndarray]] = []  # of rows that are not written yet
     bar = tqdm(total=len(rows), unit="row", desc="reference log-probs", disable=not main)
-    for values in _forward(run, data, load):
+    for values in _forward(run, data, model):
         answers += values
         bar.update(len(values))
         last = written + len(answers) == len(rows)
@@ -89,26 +86,33 @@ def _compute(
     multihost_utils.sync_global_devices("reference log-probs are written")
 
 
-def _forward(run: Run, data: Data, load: LoadParams) -> Any:
+def _forward(run: Run, data: Data, model: StartingModel) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
     """Yields, step by step, the (chosen, rejected) log-probs of the rows of `data`, in order."""
-    params, frozen = load()
+    params, frozen = model.params()
     forward = (
         jax.jit(partial(logprob_step, step=run.step), out_shardings=parallel.replicated(run.mesh))
         .lower(params, frozen, run.abstract_batch(1))
         .compile()
     )
-    counts, place = data.index.target_counts, 0
+    values: list[jax.Array] = []  # of steps that the devices may still be working on
+    place = 0
     for _, batch in run.loader(data, shuffle=False):
-        values = np.asarray(forward(params, frozen, parallel.put_rows(batch, run.mesh, leading=1)))[0]  # [B, R]
-        here = counts[place : place + len(values)]
-        place += len(here)
-        yield [
-            (row[:chosen], row[chosen : chosen + rejected])
-            for row, (chosen, rejected) in zip(values, here, strict=False)
-        ]
+        values.append(forward(params, frozen, parallel.put_rows(batch, run.mesh, leading=1)))
+        if len(values) > 1:
+            yield _cut(values.pop(0), data.index.target_counts[place : place + run.micro_rows])
+            place += run.micro_rows
+    yield _cut(values.pop(), data.index.target_counts[place:])
 
 
-def _adopt(run: Run, data: Data, load: LoadParams) -> References:
+def _cut(values: jax.Array, counts: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """float32[1, B, R] and int[rows, 2] → (chosen, rejected) of the rows that are no padding."""
+    rows = np.asarray(values)[0]
+    return [
+        (row[:chosen], row[chosen : chosen + rejected]) for row, (chosen, rejected) in zip(rows, counts, strict=False)
+    ]
+
+
+def _adopt(run: Run, data: Data, model: StartingModel) -> References:
     """Use the `logps` column that came with the data (a cache of the original code), after a spot check.
 
     Raises:
@@ -120,14 +124,15 @@ def _adopt(run: Run, data: Data, load: LoadParams) -> References:
         stored = data.source.reference(int(row))
         if stored is None or len(stored.chosen_tokens) < chosen or len(stored.rejected_tokens) < rejected:
             raise UserError(f"data: {data.source.path}, row {row}: its `logps` do not cover the answers")
-        answers.append((stored.chosen_tokens[-chosen:], stored.rejected_tokens[-rejected:]))
+        tails = (stored.chosen_tokens[-chosen:], stored.rejected_tokens[-rejected:])
+        answers.append((tails[0].astype(np.float32), tails[1].astype(np.float32)))
     found = References.pack(index.rows, answers)
     if run.config.reference.trust:
         return found
     places = np.sort(np.random.default_rng(run.config.seed).permutation(len(index))[:SAMPLE])
     sample = Data(data.source, index.take(places))
     worst = 0.0
-    again = [pair for values in _forward(run, sample, load) for pair in values]
+    again = [pair for values in _forward(run, sample, model) for pair in values]
     for place, pair in zip(places, again, strict=True):
         for ours, theirs in zip(pair, answers[place], strict=True):
             worst = max(worst, abs(float(ours.sum()) - float(theirs.sum())) / max(abs(float(ours.sum())), 1e-6))

@@ -19,7 +19,7 @@ CompiledStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Arr
 
 def abstract_state(run: Run, transform: optax.GradientTransformation) -> TrainState:
     """Shapes, dtypes and shardings of the state: what jit compiles for and a checkpoint restores onto."""
-    blueprint, precision = run.checkpoint.blueprint, run.config.precision
+    blueprint, precision = run.model.blueprint, run.config.precision
     shapes, frozen_shapes = split_frozen(blueprint.shapes, run.frozen)
     shapes, frozen_shapes = _typed(shapes, precision.params), _typed(frozen_shapes, precision.compute)
     where, frozen_where = split_frozen(parallel.shardings(blueprint.axes, blueprint.shapes, run.mesh), run.frozen)

@@ -1,6 +1,6 @@
 """The pure functions that jit compiles: initial state, one training step, log-probs of a batch.
 
-No file, no mesh, no config object: what a real run, an ahead-of-time compile and a test call is the same.
+No file and no config object: what a real run, an ahead-of-time compile and a test call is the same.
 """
 
 from dataclasses import dataclass
@@ -85,14 +85,16 @@ def train_step(
         gradients, sums = jax.grad(loss, has_aux=True)(weights, rows)
         return cast(gradients, jnp.float32), sums
 
-    first = jax.tree.map(lambda leaf: leaf[0], batch)
-    accumulated = micro_step(first)
-    if batch.tokens.shape[0] > 1:
-        rest = jax.tree.map(lambda leaf: leaf[1:], batch)
-        accumulated, _ = jax.lax.scan(
-            lambda carry, rows: (jax.tree.map(jnp.add, carry, micro_step(rows)), None), accumulated, rest
+    if batch.tokens.shape[0] == 1:
+        gradients, sums = micro_step(jax.tree.map(lambda leaf: leaf[0], batch))
+    else:
+        zeros = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(micro_step, jax.tree.map(lambda leaf: leaf[0], batch)),
         )
-    gradients, sums = accumulated
+        (gradients, sums), _ = jax.lax.scan(
+            lambda carry, rows: (jax.tree.map(jnp.add, carry, micro_step(rows)), None), zeros, batch
+        )
 
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)

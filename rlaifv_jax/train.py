@@ -8,8 +8,9 @@ directory this project wrote) and pairs (parquet, JSONL, hub id). Writes to outp
 
     config.json      the resolved config                metrics.jsonl   loss, rewards, …: deterministic
     checkpoints/     full states, for resuming          timing.jsonl    speed, waits: measured by a clock
-    weights/STEP/    bfloat16 models, ready to use      tensorboard/    both, as curves
-    reference/       log-probs of the starting model
+    weights/STEP/    bfloat16 models, ready to use      tensorboard/    both, as curves (not on gs://)
+    reference/       log-probs of the starting model    bad_rows.jsonl  rows that were left out, and why
+    cache/           lengths and hashes of the data
 
 Started again with the same config it goes on from the newest checkpoint, to the same result as an unbroken run.
 """
@@ -22,20 +23,17 @@ from rlaifv_jax import cli
 def train(config: Any) -> None:
     """One run, from a config to trained weights."""
     # Imported here, so that --help and the data workers (which import this file) do not wait for JAX.
-    import functools
-
     import jax
 
     from rlaifv_jax import parallel
     from rlaifv_jax.checkpoint import Checkpoints, Weights
     from rlaifv_jax.evaluate import Evaluator
-    from rlaifv_jax.fingerprint import model_fingerprint
     from rlaifv_jax.journal import Journal
-    from rlaifv_jax.models.blueprint import join
     from rlaifv_jax.optim import make_optim, optimizer
     from rlaifv_jax.plan import make_plan
     from rlaifv_jax.prepare import prepare
     from rlaifv_jax.reference import obtain
+    from rlaifv_jax.starting_model import StartingModel
     from rlaifv_jax.state import abstract_state, compile_step, fresh_state
 
     # ---------------------------------------------------------------- model, data, devices: opened and checked
@@ -47,23 +45,22 @@ def train(config: Any) -> None:
         abstract = abstract_state(run, transform)  # shape, dtype and place of every array of the state
 
         # ---------------------------------------------------------------- an earlier part of this run, if there is one
-        checkpoints = Checkpoints(run.output_dir, config)
+        checkpoints = Checkpoints(run.output_dir, config, data=run.train.index.data_fingerprint)
         resumed = checkpoints.latest()
-        load = functools.cache(run.load_params)  # streams the starting model onto the mesh, at most once
-        if resumed is None:
-            model = model_fingerprint(join(*load()), run.step.dtype)
-        else:
-            model = checkpoints.meta(resumed)["model"]
+        model = StartingModel(run, name=checkpoints.model_name(resumed))
 
         # ---------------------------------------------------------------- log-probs of the model we start from
-        references = obtain(run, load, model) if config.train.objective == "dpo" else (None, None)
+        references = obtain(run, model) if config.train.objective == "dpo" else (None, None)
 
         # ---------------------------------------------------------------- the state, the step, the batches
+        weights = Weights(run.output_dir, run.model, config.data.template)
         if resumed is None:
-            state, start = fresh_state(*load(), transform, abstract), 0
+            start, state = 0, fresh_state(*model.take(), transform, abstract)
         else:
-            state, start = checkpoints.restore(resumed, abstract), resumed
-        load.cache_clear()
+            model.forget()
+            start = resumed
+            state = checkpoints.restore(resumed, abstract)
+            weights.mend(resumed, state)
         step = compile_step(run, transform, abstract, config.train.accumulate)
         batches = run.loader(
             run.train,
@@ -73,7 +70,6 @@ def train(config: Any) -> None:
             references=references[0],
         )
         evaluator = Evaluator(run, references[1], abstract) if run.held_out else None
-        weights = Weights(run.output_dir, run.checkpoint, config.data.template)
         journal = Journal(run, plan, optim, batches, start)
 
         # ---------------------------------------------------------------- training
@@ -87,13 +83,14 @@ def train(config: Any) -> None:
             if plan.saves(done):
                 with journal.pause():
                     weights.save(done, state)
-                    checkpoints.save(done, state, model=model)
+                    checkpoints.save(done, state, model.name)
 
         # ---------------------------------------------------------------- everything on disk
         weights.close()
         checkpoints.close()
         journal.close()
-        cli.say(f"trained {plan.steps} steps; the model is {weights.directory(plan.steps)}")
+        if parallel.is_main():
+            cli.say(f"trained {plan.steps} steps; the model is {weights.directory(plan.steps)}")
 
 
 def main() -> None:

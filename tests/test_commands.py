@@ -50,6 +50,9 @@ def paths(tmp_path_factory, tokenizer_dir):
         ({"train__accumulate": 3}, "must be a multiple of 3"),
         ({"data__template": "chatml"}, "llava_v1"),
         ({"data__eval_fraction": 0.99}, "leaves nothing to train on"),
+        ({"train__log_every": 0}, "train.log_every is 0; it must be 1 or more"),
+        ({"optim__lr": "nan"}, "optim.lr is nan"),
+        ({"output_dir": "/proc/nothing"}, "output_dir: /proc/nothing cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line(paths, tmp_path, settings, message):

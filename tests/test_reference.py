@@ -75,13 +75,14 @@ def test_what_is_written_can_be_read_as_data(computed):
         ({"data__template": "vicuna_v1"}, "template or tokenizer"),
         ({"data__image_aspect_ratio": "pad"}, "image preprocessing"),
         ({"train__row_length": 256}, "row shape"),
+        ({"precision__compute": "bfloat16"}, "compute precision"),
     ],
 )
 def test_a_mismatch_is_refused_and_named(paths, computed, change, part):
     if "model__path" in change:
         change = {"model__path": str(paths["other"])}
     other = config(paths, "elsewhere", reference__path=str(computed), **change)
-    with pytest.raises(UserError, match=f"belong to another {part}[.,]"):
+    with pytest.raises(UserError, match=rf"belong to another (model, another )?{part}[.,]"):
         logprobs(other)
     other.reference.trust = True
     logprobs(other)
@@ -91,6 +92,16 @@ def test_other_data_is_refused(paths, computed):
     data = world.write_pairs(paths["folder"] / "others.parquet", ROWS, seed=1)
     with pytest.raises(UserError, match="belong to another data"):
         logprobs(config(paths, "elsewhere", reference__path=str(computed), data__path=str(data)))
+
+
+def test_a_row_taken_out_is_other_data(paths):
+    """Numbers of rows shift although every row that is left is the same."""
+    answers = ["", *["Fine."] * 9]
+    bad = world.write_pairs(paths["folder"] / "shift.parquet", 10, chosen=answers)
+    logprobs(config(paths, "shift", data__path=str(bad)))
+    pq.write_table(pq.read_table(bad).slice(1), bad)
+    with pytest.raises(UserError, match="belong to another data"):
+        logprobs(config(paths, "shift", data__path=str(bad)))
 
 
 def foreign_cache(paths, computed, factor):

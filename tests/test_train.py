@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import llava15
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.train import train
 from tests import world
 
@@ -57,7 +58,7 @@ def test_held_out_file_with_its_own_reference(paths):
     evaluations = [line for line in world.metrics(paths[0] / "held") if "eval_loss" in line]
     assert [line["step"] for line in evaluations] == [2, 4]
     assert evaluations[0]["eval_loss"] != evaluations[1]["eval_loss"]
-    assert list((paths[0] / "held" / "reference" / "eval").glob("*.parquet"))
+    assert list((paths[0] / "held" / "reference_eval").glob("*.parquet"))
 
 
 def test_bad_rows_are_counted(paths, capsys):
@@ -68,6 +69,8 @@ def test_bad_rows_are_counted(paths, capsys):
     assert "14 of 16 rows" in said
     assert "row 0 (id 100): empty_answer" in said
     assert world.metrics(paths[0] / "bad")[0]["data/skipped_rows"] == 2
+    listed = [json.loads(line) for line in (paths[0] / "bad" / "bad_rows.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["reason"]) for row in listed] == [(0, "empty_answer"), (1, "image_tag_in_text")]
 
 
 def test_resolved_config_is_stored(paths):
@@ -75,3 +78,39 @@ def test_resolved_config_is_stored(paths):
     stored = json.loads((paths[0] / "stored" / "config.json").read_text())
     assert stored["train"]["steps"] == 1
     assert stored["dpo"]["beta"] == 0.1
+
+
+def test_a_relative_output_dir_will_do(paths, monkeypatch):
+    monkeypatch.chdir(paths[0])
+    train(config(paths, "unused", output_dir="relative/run", train__steps=1))
+    assert (paths[0] / "relative" / "run" / "weights" / "1" / "params").is_dir()
+
+
+@pytest.mark.parametrize("objective", ["dpo", "sft"])
+def test_changed_data_is_refused_on_resume(paths, objective):
+    data = world.write_pairs(paths[0] / f"changing-{objective}.parquet", 12)
+    values = config(paths, f"changing-{objective}", data__path=str(data), train__objective=objective, train__steps=1)
+    train(values)
+    world.write_pairs(data, 12, seed=9)
+    with pytest.raises(UserError, match="holds a run on other data"):
+        train(values)
+
+
+def test_a_run_knows_the_model_it_began_with(paths, tokenizer_dir):
+    folder = paths[0] / "model-of-run"
+    world.write_model(folder, tokenizer_dir)
+    values = config(paths, "model-changed", model__path=str(folder), train__steps=1)
+    train(values)
+    world.write_model(folder, tokenizer_dir, seed=5)
+    for file in (paths[0] / "model-changed" / "reference").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match="is not the model that the run in"):
+        train(values)
+
+
+def test_the_clock_stands_still_during_a_pause(paths):
+    """With lines every third step, a checkpoint in between must not shorten the time of the steps."""
+    train(config(paths, "slow", train__steps=6, train__log_every=3, checkpoint__every=2))
+    timing = [json.loads(line) for line in (paths[0] / "slow" / "timing.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in timing] == [3, 6]
+    assert all(0 < line["data_wait_per_step"] <= line["seconds_per_step"] for line in timing)

@@ -9,6 +9,7 @@ import io
 import json
 import multiprocessing
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -26,7 +27,7 @@ from rlaifv_jax.data.faults import BadRow, BadRowRecord
 from rlaifv_jax.data.schema import Example, Source
 from rlaifv_jax.errors import UserError
 
-VERSION = 1  # raise when the meaning of a scan changes: old files are then ignored
+VERSION = 2  # raise when the meaning of a scan changes: old files are then ignored
 CHUNK = 32  # rows a worker takes at a time
 POOL_FROM = 512  # fewer rows are checked sooner than worker processes have started
 ARRAYS = ("rows", "ids", "prefix_lengths", "answer_lengths", "target_counts", "truncated", "hashes")
@@ -46,7 +47,7 @@ class Index:
     truncated: np.ndarray  # bool[N, A]    whether the maximum length cut the branch
     hashes: np.ndarray  # uint8[N, 32]  SHA-256 of image bytes, turns and answers
     bad: tuple[BadRowRecord, ...]
-    data_fingerprint: str  # SHA-256 over the hashes of all rows the scan found usable
+    data_fingerprint: str  # SHA-256 over number and hash of all rows the scan found usable
     row_length: int = 0  # set by `admit`
     targets: int = 0  # set by `admit`
 
@@ -219,7 +220,7 @@ def _collect(source: Source, records: list[Record]) -> Index:
         truncated=np.asarray(truncated, bool).reshape(-1, answers),
         hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
         bad=tuple(record for record in records if isinstance(record, BadRowRecord)),
-        data_fingerprint=hashlib.sha256(b"".join(hashes)).hexdigest(),
+        data_fingerprint=hashlib.sha256(np.asarray(rows, np.int64).tobytes() + b"".join(hashes)).hexdigest(),
     )
 
 
@@ -245,7 +246,7 @@ def _save(file: Any, index: Index) -> None:
         **{name: getattr(index, name) for name in ARRAYS},
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # processes that share a folder do not collide
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # two runs that share a folder do not collide
     part.write_bytes(buffer.getvalue())
     part.replace(file)
 
@@ -253,12 +254,14 @@ def _save(file: Any, index: Index) -> None:
 def _load(file: Any) -> Index | None:
     """The stored index, or None if there is none that can be read (it is then made again)."""
     try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
             bad = tuple(BadRowRecord(**record) for record in facts.pop("bad"))
             return Index(**facts, bad=bad, **{name: stored[name] for name in ARRAYS})
-    except FileNotFoundError:
-        return None
-    except Exception as error:
-        tqdm.write(f"data: {file} cannot be read ({error}); checking the data again")
+    except Exception as error:  # a damaged file can raise anything
+        tqdm.write(f"data: {file} cannot be read ({error}); checking the data again", file=sys.stderr)
         return None

@@ -23,8 +23,8 @@ from rlaifv_jax.errors import UserError
 WORTH_STARTING = 2  # steps for each worker, below which the seconds of starting processes do not pay
 
 
-class References(Protocol):
-    """Log-probs of the answers under the reference model. Picklable."""
+class TargetLogProbs(Protocol):
+    """Log-probs of the answers under the reference model (rlaifv_jax.logps_files.References). Picklable."""
 
     def per_target(self, row: int) -> Sequence[np.ndarray]:
         """For a row of the source: float32[targets] for each answer."""
@@ -46,15 +46,15 @@ class StepBuilder:
         accumulate: int,
         batch_rows: int,
         local_rows: np.ndarray,
-        pad_images: bool,
-        references: References | None,
+        pad_mean: tuple[float, float, float] | None,
+        references: TargetLogProbs | None,
     ):
         self._source, self._encoder, self._shape = source, encoder, shape
         self._rows = index.rows  # the rest of the index stays at home
         self._seed, self._shuffle, self._wrap = seed, shuffle, wrap
         self._accumulate, self._batch_rows, self._local_rows = accumulate, batch_rows, local_rows
         self._references = references
-        self._pad_images = pad_images
+        self._pad_mean = pad_mean
 
     def row_plan(self, step: int) -> list[list[int]]:
         """Which examples (positions in the index) stand in each of the A·B global rows of a step.
@@ -84,7 +84,8 @@ class StepBuilder:
             pixels = None
             if example.image is not None:
                 picture = images.decode(example.image)
-                picture = images.pad_to_square(picture) if self._pad_images else picture
+                if self._pad_mean is not None:
+                    picture = images.pad_to_square(picture, self._pad_mean)
                 pixels = images.center_crop(picture, self._shape.image_size)
             reference = None if self._references is None else self._references.per_target(row)
             return Item(self._encoder.encode(example), pixels, reference)
@@ -118,12 +119,12 @@ class Loader:
         local_rows: np.ndarray | Sequence[int] | None = None,
         row_length: int = 0,
         targets: int = 0,
-        pad_images: bool = False,
+        pad_mean: tuple[float, float, float] | None = None,
         shuffle: bool = True,
         start_step: int = 0,
         steps: int | None = None,
         workers: int = 0,
-        references: References | None = None,
+        references: TargetLogProbs | None = None,
     ):
         if not len(index):
             raise UserError(f"data: {index.path} has no usable row")
@@ -141,7 +142,6 @@ class Loader:
         self.shape = RowShape(row_length, targets, image_size, encoder.image_tokens)
         self.start_step = start_step
         self.steps = -(-len(index) // pairs_per_step) if steps is None else steps
-        self.steps_per_epoch = len(index) / pairs_per_step
         self._workers = workers
         self.build = StepBuilder(
             source,
@@ -154,7 +154,7 @@ class Loader:
             accumulate=accumulate,
             batch_rows=batch_rows,
             local_rows=local,
-            pad_images=pad_images,
+            pad_mean=pad_mean,
             references=references,
         )
 

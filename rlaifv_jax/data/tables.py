@@ -88,7 +88,7 @@ class ArrowTable:
             cause = error.__cause__ or error
             raise UserError(f"data: {name} cannot be read as Parquet: {_first_line(cause)}") from None
         parents = {os.path.dirname(file) for file in files}
-        folder = parents.pop() if len(parents) == 1 else os.path.commonpath(list(files))
+        folder = parents.pop() if len(parents) == 1 else _common_folder(parents)
         return cls(dataset, name, _identity(files), folder)
 
     def __len__(self) -> int:
@@ -189,6 +189,13 @@ def _column(values: list[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
+
+
+def _common_folder(folders: Iterable[str]) -> str:
+    """The deepest folder above all of `folders`, which may be addresses of one kind."""
+    protocols = {folder.partition("://")[0] for folder in folders if "://" in folder}
+    protocol = f"{protocols.pop()}://" if protocols else ""
+    return protocol + os.path.commonpath([folder.removeprefix(protocol) for folder in folders])
 
 
 def _open(file: str) -> Any:

@@ -32,7 +32,7 @@ ROUND = 32  # row lengths are multiples of it, so that few shapes are compiled
 
 
 class Model(Protocol):
-    """What is needed of an opened checkpoint (convert.load.Checkpoint)."""
+    """What is needed of an opened checkpoint (convert.load.StoredModel)."""
 
     @property
     def config(self) -> Any: ...

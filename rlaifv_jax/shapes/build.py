@@ -25,9 +25,11 @@ SCENES = {"base": 20_000, "policy": 8_000}
 def build(output: Path, work: Path, seed: int) -> None:
     """Write `output`/base and `output`/policy; everything in between goes to `work`."""
     from convert.orbax_dir import is_complete
+    from rlaifv_jax import parallel
     from rlaifv_jax.shapes import heldout
     from rlaifv_jax.shapes.start import write_start
 
+    parallel.initialize()
     if is_complete(work / "start"):
         say(f"start: {work / 'start'} is there")
     else:
@@ -69,11 +71,11 @@ def newest(run: Path) -> Path:
 
 
 def _export(model: Path, destination: Path) -> None:
-    from convert.export import export_checkpoint
-    from convert.load import open_checkpoint
+    from convert.export import export_model
+    from convert.load import open_model
 
     destination.parent.mkdir(parents=True, exist_ok=True)
-    export_checkpoint(open_checkpoint(model), destination, "llava-hf", "bfloat16")
+    export_model(open_model(model), destination, "llava-hf", "bfloat16")
 
 
 def parse(arguments: list[str]) -> Any:

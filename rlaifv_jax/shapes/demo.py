@@ -32,11 +32,13 @@ WRITTEN = ("pairs.parquet", "heldout.parquet", "dpo", "captions.jsonl", "summary
 def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     """Run the demo; returns what it writes to summary.json."""
     from configs.shapes import get_config
+    from rlaifv_jax import parallel
     from rlaifv_jax.shapes import heldout
     from rlaifv_jax.shapes.build import newest
     from rlaifv_jax.shapes.datasets import write_pairs
     from rlaifv_jax.train import train
 
+    parallel.initialize()
     started = time.perf_counter()
     _clear(output)
     config = get_config("dpo")

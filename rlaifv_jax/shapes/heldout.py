@@ -19,15 +19,15 @@ def unseen(file: Path, scenes: int, seed: int, split: str = "heldout") -> list[H
 
 
 def describe(model: Any, examples: Sequence[HeldOut]) -> list[str]:
-    """Captions by greedy decoding in float32. `model`: whatever `convert.load.open_checkpoint` takes."""
+    """Captions by greedy decoding in float32. `model`: whatever `convert.load.open_model` takes."""
     import jax
     import jax.numpy as jnp
 
-    from convert.load import open_checkpoint
+    from convert.load import open_model
     from rlaifv_jax.parallel import make_mesh
     from rlaifv_jax.sampling.greedy import greedy
 
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_model(model)
     questions, images = [e.question for e in examples], [e.image for e in examples]
     mesh = make_mesh(1, -1, 1)
     with jax.set_mesh(mesh):

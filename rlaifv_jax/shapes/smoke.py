@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 
 from configs.shapes import get_config
+from rlaifv_jax import parallel
 from rlaifv_jax.shapes.datasets import write_pairs
 from rlaifv_jax.train import train
 
@@ -42,6 +43,7 @@ def _losses(folder: Path) -> list[float]:
 
 
 def main() -> None:
+    parallel.initialize()
     with tempfile.TemporaryDirectory() as folder:
         losses = smoke(Path(folder))
     print(f"JAX {jax.__version__} works here: losses {', '.join(f'{loss:.4f}' for loss in losses)}")

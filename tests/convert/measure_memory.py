@@ -90,8 +90,8 @@ def main() -> None:
     folder, layers = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 20
     import jax
 
-    from convert.export import export_checkpoint
-    from convert.load import open_checkpoint
+    from convert.export import export_model
+    from convert.load import open_model
     from convert.orbax_dir import save_params
     from rlaifv_jax.parallel import make_mesh
 
@@ -107,16 +107,16 @@ def main() -> None:
         figures[name] = peak.bytes - before
         return result
 
-    source = open_checkpoint(folder / "hf")
+    source = open_model(folder / "hf")
     loaded = [measure("load", lambda: source.load(mesh))]
     source.save_assets(folder / "ours")
     measure("save", lambda: save_params(folder / "ours", loaded[0]))
     loaded.clear()
-    ours = open_checkpoint(folder / "ours")
+    ours = open_model(folder / "ours")
     measure("load_orbax", lambda: ours.load(mesh))
     measure("load_float32", lambda: source.load(mesh, lambda path: np.float32))
     size_limit = 100 * 10**6
-    measure("export", lambda: export_checkpoint(ours, folder / "out", "original", shard_bytes=size_limit))
+    measure("export", lambda: export_model(ours, folder / "out", "original", shard_bytes=size_limit))
     shutil.rmtree(folder / "out")
     print(json.dumps(figures))
 

@@ -8,7 +8,7 @@ import pytest
 
 from convert import __main__ as command
 from convert.__main__ import shard_bytes
-from convert.load import open_checkpoint
+from convert.load import open_model
 from rlaifv_jax.errors import UserError
 from tests.convert.llavas import TinyLlava
 from tests.convert.test_export import run
@@ -71,7 +71,7 @@ def test_force_replaces(
         (Path(arguments[2]) / "left.over").write_text("")
         assert run(monkeypatch, *(other if a == "{}" else a for a in arguments), "--force") == 0
         assert not (Path(arguments[2]) / "left.over").exists()
-        assert open_checkpoint(arguments[2]).config.decoder.kv_heads == 2
+        assert open_model(arguments[2]).config.decoder.kv_heads == 2
 
 
 def test_interrupted_writing_leaves_nothing_that_looks_complete(
@@ -89,9 +89,9 @@ def test_interrupted_writing_leaves_nothing_that_looks_complete(
         assert run(patch, "import", model, tmp_path / "b") == 130
     assert not (tmp_path / "c").exists()
     with pytest.raises(UserError, match="interrupted"):
-        open_checkpoint(tmp_path / "b")
+        open_model(tmp_path / "b")
     assert run(monkeypatch, "import", model, tmp_path / "b") == 0  # a leftover of ours needs no --force
-    assert open_checkpoint(tmp_path / "b").config.decoder.layers == 2
+    assert open_model(tmp_path / "b").config.decoder.layers == 2
 
 
 def test_inspect(

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from convert import __main__ as command
-from convert.export import export_checkpoint
-from convert.load import import_checkpoint, open_checkpoint
+from convert.export import export_model
+from convert.load import import_model, open_model
 from convert.orbax_dir import save_params
 from convert.tensors import LazyTensor, read_directory
 from rlaifv_jax.models.blueprint import cast
@@ -90,8 +90,8 @@ def test_import_then_export_is_bit_exact(
 def test_there_and_back(first: str, tiny_llava: TinyLlava, tmp_path: Path) -> None:
     second = "llava-hf" if first == "original" else "original"
     source = tiny_llava.write(tmp_path / "a", first)
-    export_checkpoint(open_checkpoint(source), tmp_path / "b", second)
-    export_checkpoint(open_checkpoint(tmp_path / "b"), tmp_path / "c", first)
+    export_model(open_model(source), tmp_path / "b", second)
+    export_model(open_model(tmp_path / "b"), tmp_path / "c", first)
     before, after = read_directory(source), read_directory(tmp_path / "c")
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -106,8 +106,8 @@ def test_there_and_back(first: str, tiny_llava: TinyLlava, tmp_path: Path) -> No
 @pytest.mark.parametrize("theta", [500.0, 1e6])
 def test_transformers_opens_the_export(theta: float, tmp_path: Path) -> None:
     model = TinyLlava(kv_heads=2, theta=theta, seed=1)
-    import_checkpoint(open_checkpoint(model.write(tmp_path / "a", "original", "bin")), tmp_path / "b")
-    export_checkpoint(open_checkpoint(tmp_path / "b"), tmp_path / "c", "llava-hf")
+    import_model(open_model(model.write(tmp_path / "a", "original", "bin")), tmp_path / "b")
+    export_model(open_model(tmp_path / "b"), tmp_path / "c", "llava-hf")
     hf, info = LlavaForConditionalGeneration.from_pretrained(
         tmp_path / "c", output_loading_info=True, attn_implementation="eager"
     )
@@ -116,7 +116,7 @@ def test_transformers_opens_the_export(theta: float, tmp_path: Path) -> None:
     embedding = hf.get_input_embeddings().weight
     assert embedding.shape == (128, 48)
     torch.testing.assert_close(embedding[-1], embedding[:99].mean(0))
-    ours = open_checkpoint(tmp_path / "b")
+    ours = open_model(tmp_path / "b")
     params = cast(ours.load(make_mesh(1, 1, 1, jax.devices()[:1])), jnp.float32)
     assert_close_logits(hf.eval(), ours.blueprint, params, image_token=99, vocab=99)
 
@@ -134,12 +134,12 @@ def test_other_dtypes_and_the_separate_tower(
     assert run(monkeypatch, "export", tmp_path / "b", tmp_path / "c", "--layout", "original") == 0
     assert_bit_exact(source, tmp_path / "c")
     # A model saved by training carries its tower, and says its sizes.
-    checkpoint = open_checkpoint(tmp_path / "b")
+    checkpoint = open_model(tmp_path / "b")
     checkpoint.save_assets(tmp_path / "trained")
     save_params(tmp_path / "trained", cast(checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1])), jnp.bfloat16))
     assert run(monkeypatch, "export", tmp_path / "trained", tmp_path / "e", "--layout", "original") == 0
     assert len(read_directory(tmp_path / "e")) == 80
-    assert open_checkpoint(tmp_path / "e").config == checkpoint.config
+    assert open_model(tmp_path / "e").config == checkpoint.config
     assert json.loads((tmp_path / "e/config.json").read_text())["torch_dtype"] == "bfloat16"
     options = ("--layout", "original", "--with-tower", "--dtype", "bfloat16")
     assert run(monkeypatch, "export", tmp_path / "b", tmp_path / "d", *options) == 0
@@ -147,7 +147,7 @@ def test_other_dtypes_and_the_separate_tower(
     assert len(tensors) == 80
     assert {tensor.dtype.name for tensor in tensors.values()} == {"bfloat16"}
     assert json.loads((tmp_path / "d/config.json").read_text())["torch_dtype"] == "bfloat16"
-    assert open_checkpoint(tmp_path / "d").notes.tower == "inside"
+    assert open_model(tmp_path / "d").notes.tower == "inside"
 
 
 PROMPTS = (
@@ -169,7 +169,7 @@ def test_tokenizer_of_the_export(tokenizer_dir: Path, tmp_path: Path) -> None:
 
     model = TinyLlava(kv_heads=4, vocab=642)  # two rows more than the tokenizer has pieces
     source = model.write(tmp_path / "a", "original", tokenizer=tokenizer_dir)
-    export_checkpoint(open_checkpoint(source), tmp_path / "b", "llava-hf")
+    export_model(open_model(source), tmp_path / "b", "llava-hf")
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer_dir / "tokenizer.model"))
     fast = AutoTokenizer.from_pretrained(tmp_path / "b")
     assert (fast.convert_tokens_to_ids("<image>"), fast.pad_token_id, len(fast)) == (642, 643, 644)
@@ -178,8 +178,8 @@ def test_tokenizer_of_the_export(tokenizer_dir: Path, tmp_path: Path) -> None:
         ids = [1, *chunks[0], *(number for chunk in chunks[1:] for number in [642, *chunk])]
         assert fast(prompt).input_ids == ids, prompt
     assert fast.decode(fast("a red circle").input_ids, skip_special_tokens=True) == "a red circle"
-    export_checkpoint(open_checkpoint(tmp_path / "b"), tmp_path / "c", "original")
-    assert open_checkpoint(tmp_path / "c").config.decoder.vocab_size == 642
+    export_model(open_model(tmp_path / "b"), tmp_path / "c", "original")
+    assert open_model(tmp_path / "c").config.decoder.vocab_size == 642
     assert (tmp_path / "c/tokenizer.model").read_bytes() == (tokenizer_dir / "tokenizer.model").read_bytes()
 
 
@@ -191,7 +191,7 @@ def test_processor_of_the_export(tokenizer_dir: Path, tmp_path: Path) -> None:
 
     source = TinyLlava(kv_heads=4, vocab=640).write(tmp_path / "a", "original", tokenizer=tokenizer_dir)
     for template in (LLAVA_V1, VICUNA_V1):
-        export_checkpoint(open_checkpoint(source), tmp_path / template.name, "llava-hf", template=template.name)
+        export_model(open_model(source), tmp_path / template.name, "llava-hf", template=template.name)
         processor = AutoProcessor.from_pretrained(tmp_path / template.name)
         content = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
         turns = [Turn("user", "What is this?"), Turn("assistant", "A dog."), Turn("user", "Where?")]

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from transformers import CLIPVisionModel
 
 from convert.layouts import LAYOUTS
-from convert.load import import_checkpoint, open_checkpoint
+from convert.load import import_model, open_model
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import flat
 from rlaifv_jax.parallel import make_mesh
@@ -26,7 +26,7 @@ def mesh() -> Mesh:
 
 
 def params_of(path: Path, mesh: Mesh, **options: object) -> dict[str, np.ndarray]:
-    return {name: np.asarray(leaf) for name, leaf in flat(open_checkpoint(path, **options).load(mesh)).items()}
+    return {name: np.asarray(leaf) for name, leaf in flat(open_model(path, **options).load(mesh)).items()}
 
 
 def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
@@ -57,13 +57,13 @@ def test_all_layouts_and_forms(
     layout: str, form: str, tiny_llava: TinyLlava, truth: dict[str, np.ndarray], tmp_path: Path, mesh: Mesh
 ) -> None:
     folder = tiny_llava.write(tmp_path, layout, form)
-    assert open_checkpoint(folder).source_layout == layout
+    assert open_model(folder).source_layout == layout
     assert_same(params_of(folder, mesh), truth)
 
 
 def test_orbax_directory(tiny_llava: TinyLlava, truth: dict[str, np.ndarray], tmp_path: Path, mesh: Mesh) -> None:
-    import_checkpoint(open_checkpoint(tiny_llava.write(tmp_path / "hf")), tmp_path / "ours", "llava_v1")
-    ours = open_checkpoint(tmp_path / "ours")
+    import_model(open_model(tiny_llava.write(tmp_path / "hf")), tmp_path / "ours", "llava_v1")
+    ours = open_model(tmp_path / "ours")
     assert (ours.source_layout, ours.template) == ("original", "llava_v1")
     assert_same(params_of(tmp_path / "ours", mesh), truth)
 
@@ -80,9 +80,9 @@ def test_onto_eight_devices(
     folder = grouped_llava.write(tmp_path / "hf")
     whole = params_of(folder, mesh)
     if form == "orbax":
-        import_checkpoint(open_checkpoint(folder), tmp_path / "ours")
+        import_model(open_model(folder), tmp_path / "ours")
         folder = tmp_path / "ours"
-    loaded = flat(open_checkpoint(folder).load(make_mesh(*sizes), lambda path: ml_dtypes.bfloat16))
+    loaded = flat(open_model(folder).load(make_mesh(*sizes), lambda path: ml_dtypes.bfloat16))
     gate = loaded["decoder/layers/mlp/gate/kernel"]
     assert gate.addressable_shards[0].data.shape == (2, 48 // sizes[1], 96 // sizes[2])
     assert_same(
@@ -93,7 +93,7 @@ def test_onto_eight_devices(
 
 def test_dtypes_by_path(tiny_llava: TinyLlava, tmp_path: Path, mesh: Mesh) -> None:
     half = {name: tensor.half() for name, tensor in tiny_llava.named("original").items()}
-    checkpoint = open_checkpoint(tiny_llava.write(tmp_path, tensors=half))
+    checkpoint = open_model(tiny_llava.write(tmp_path, tensors=half))
     loaded = flat(checkpoint.load(mesh, lambda path: None if path.startswith("vision") else np.float32))
     assert {leaf.dtype.name for path, leaf in loaded.items() if path.startswith("vision")} == {"float16"}
     assert {leaf.dtype.name for path, leaf in loaded.items() if not path.startswith("vision")} == {"float32"}
@@ -125,11 +125,11 @@ def test_tower_from_elsewhere(
     values = {"model_type": "clip", "vision_config": json.loads((tmp_path / "clip/config.json").read_text())}
     (tmp_path / "whole/config.json").write_text(json.dumps(values))
     assert_same(params_of(folder, mesh, vision_path=tmp_path / "whole"), truth)
-    import_checkpoint(open_checkpoint(folder, tmp_path / "whole"), tmp_path / "ours")
+    import_model(open_model(folder, tmp_path / "whole"), tmp_path / "ours")
     assert_same(params_of(tmp_path / "ours", mesh), truth)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="vision_path: no/such-tower-here is no directory here"):
-        open_checkpoint(folder, "no/such-tower-here")
+        open_model(folder, "no/such-tower-here")
 
 
 def test_tensors_that_do_not_fit_are_named(tiny_llava: TinyLlava, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_tensors_that_do_not_fit_are_named(tiny_llava: TinyLlava, tmp_path: Path
     names["language_model.model.layers.7.mlp.up_proj.weight"] = torch.zeros(2)
     names["multi_modal_projector.linear_1.bias"] = torch.zeros(7)
     with pytest.raises(UserError) as raised:
-        open_checkpoint(tiny_llava.write(tmp_path, "llava-hf", tensors=names))
+        open_model(tiny_llava.write(tmp_path, "llava-hf", tensors=names))
     message = str(raised.value)
     assert "1 missing: language_model.model.layers.1.mlp.up_proj.weight" in message
     assert "1 unexpected: language_model.model.layers.7.mlp.up_proj.weight in model.safetensors" in message
@@ -149,26 +149,26 @@ def test_tensors_that_do_not_fit_are_named(tiny_llava: TinyLlava, tmp_path: Path
 def test_unknown_names(tiny_llava: TinyLlava, tmp_path: Path) -> None:
     names = {f"module.{name}": tensor for name, tensor in tiny_llava.named("llava-hf").items()}
     with pytest.raises(UserError, match="none of the known layouts"):
-        open_checkpoint(tiny_llava.write(tmp_path, "llava-hf", tensors=names))
+        open_model(tiny_llava.write(tmp_path, "llava-hf", tensors=names))
 
 
 def test_incomplete_downloads(tiny_llava: TinyLlava, tmp_path: Path) -> None:
     folder = tiny_llava.write(tmp_path / "a", form="safetensors-shards")
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(UserError, match=r"1 of the 2 files .* missing: model-00002-of-00002"):
-        open_checkpoint(folder)
+        open_model(folder)
     folder = tiny_llava.write(tmp_path / "b")
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-100])
     with pytest.raises(UserError, match="cut short"):
-        open_checkpoint(folder)
+        open_model(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no weights"):
-        open_checkpoint(folder)
-    import_checkpoint(open_checkpoint(tiny_llava.write(tmp_path / "c")), tmp_path / "ours")
+        open_model(folder)
+    import_model(open_model(tiny_llava.write(tmp_path / "c")), tmp_path / "ours")
     (tmp_path / "ours/params/_METADATA").unlink()
     with pytest.raises(UserError, match="interrupted"):
-        open_checkpoint(tmp_path / "ours")
+        open_model(tmp_path / "ours")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,6 @@ def test_unsupported_settings(key: str, value: object, layout: str, tiny_llava: 
     folder = tiny_llava.write(tmp_path, layout, **{key: value})
     shown = {"rope_scaling": "linear", "rope_parameters": "yarn"}.get(key, value)
     with pytest.raises(UserError) as raised:
-        open_checkpoint(folder)
+        open_model(folder)
     for part in (str(folder / "config.json"), key, repr(shown)):
         assert part in str(raised.value)

@@ -60,7 +60,8 @@ def test_bad_rows_are_found_and_good_ones_measured(tmp_path, tokenizer_dir):
         assert index.target_counts[place].sum() == encoded.target_count
         assert index.lengths[place] == encoded.row_length
         assert index.hashes[place].tobytes() == content_hash(source.example(row))
-    assert index.data_fingerprint == hashlib.sha256(index.hashes.tobytes()).hexdigest()
+    numbered = index.rows.tobytes() + index.hashes.tobytes()
+    assert index.data_fingerprint == hashlib.sha256(numbered).hexdigest()
 
 
 def test_truncated_answers_are_marked(tmp_path, tokenizer_dir):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from convert.load import Checkpoint, open_checkpoint
+from convert.load import StoredModel, open_model
 from rlaifv_jax.losses import evaluate
 from rlaifv_jax.models.blueprint import flat, join, split_frozen
 from rlaifv_jax.optim import optimizer
@@ -26,7 +26,7 @@ OPTIM = dataclasses.replace(tiny.OPTIM, lr=1e-4, weight_decay=0.01, steps=100)
 def setting(request, tmp_path_factory):
     """(torch model, our checkpoint, items with torch's own reference log-probs, torch batch, torch reference)."""
     hf = TinyLlava(kv_heads=request.param, seed=request.param)
-    checkpoint = open_checkpoint(hf.write(tmp_path_factory.mktemp("llava"), "transformers-5"))
+    checkpoint = open_model(hf.write(tmp_path_factory.mktemp("llava"), "transformers-5"))
     rng = np.random.default_rng(0)
     items = [tiny.item(rng) for _ in range(6)]
     config = checkpoint.config
@@ -38,7 +38,7 @@ def setting(request, tmp_path_factory):
     return hf.torch, checkpoint, items, batch, reference
 
 
-def start(checkpoint: Checkpoint, items, objective=tiny.DPO):
+def start(checkpoint: StoredModel, items, objective=tiny.DPO):
     params, frozen = split_frozen(checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1])), ("vision",))
     step = Step(checkpoint.blueprint, objective, tiny.COMPUTE, "float32")
     rows = tiny.batch([[item] for item in items])
@@ -47,7 +47,7 @@ def start(checkpoint: Checkpoint, items, objective=tiny.DPO):
     return params, frozen, step, rows._replace(reference=reference[None])
 
 
-def theirs(checkpoint: Checkpoint, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def theirs(checkpoint: StoredModel, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Tensors under transformers' names → under our parameter paths, layers stacked."""
     from convert.layouts import BY_NAME
 

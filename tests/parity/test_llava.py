@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from convert.load import Checkpoint, open_checkpoint
+from convert.load import StoredModel, open_model
 from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.parallel import make_mesh
 from tests.convert.llavas import TinyLlava
@@ -16,14 +16,14 @@ from tests.parity.forward import COMPUTE, assert_close_logits, pixels, rows, tor
 
 class Pair(NamedTuple):
     hf: TinyLlava
-    checkpoint: Checkpoint
+    checkpoint: StoredModel
     params: Params
 
 
 @pytest.fixture(scope="module", params=[4, 2], ids=["multi-head", "grouped"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     hf = TinyLlava(kv_heads=request.param, seed=request.param)
-    checkpoint = open_checkpoint(hf.write(tmp_path_factory.mktemp("llava"), "transformers-5"))
+    checkpoint = open_model(hf.write(tmp_path_factory.mktemp("llava"), "transformers-5"))
     return Pair(hf, checkpoint, checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1])))
 
 

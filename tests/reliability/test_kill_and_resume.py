@@ -1,10 +1,12 @@
 """Real processes, real signals: a run that was killed ends as if it had not been."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from convert.orbax_dir import is_complete
 from tests import world
 
 STEPS = 9
@@ -17,7 +19,14 @@ def setting(tmp_path_factory, tokenizer_dir):
         world.write_model(folder / "model", tokenizer_dir),
         world.write_pairs(folder / "pairs.parquet"),
     )
-    arguments = {"train__steps": STEPS, "checkpoint__every": 3, "data__eval_fraction": 0.2}
+    arguments = {
+        "train__steps": STEPS,
+        "checkpoint__every": 3,
+        "data__eval_fraction": 0.2,
+        "precision__compute": "bfloat16",
+        "train__accumulate": 2,
+        "data__workers": 1,
+    }
     world.run_ok(world.command("train", model, data, folder / "whole", **arguments))
     return folder, model, data, arguments
 
@@ -39,7 +48,10 @@ def test_killed_in_mid_run_equals_unbroken_bit_for_bit(setting):
 
     world.kill_when(command, past_step(4))
     world.kill_when(command, past_step(7))
+    newest = max((output / "weights").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest / "params", ignore_errors=True)  # as if the kill had come before the model was written
     said = world.run_ok(command)
+    assert is_complete(newest)
     assert "going on from step" in said
     assert (output / "metrics.jsonl").read_bytes() == (folder / "whole" / "metrics.jsonl").read_bytes()
     broken, whole = (world.weights(folder / name, STEPS) for name in ("killed", "whole"))
@@ -53,7 +65,7 @@ def test_metrics_hold_every_step_once_and_no_clock(setting):
     lines = world.metrics(folder / "whole")
     trained = [line for line in lines if "loss" in line]
     assert [line["step"] for line in trained] == list(range(1, STEPS + 1))
-    assert trained[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert trained[0]["loss"] == pytest.approx(np.log(2), abs=2e-3)
     assert trained[-1]["loss"] < trained[0]["loss"]
     assert [line["step"] for line in lines if "eval_loss" in line] == [3, 6, 9]
     assert {"rewards_train/margins", "logps_train/ref_chosen", "grad_norm", "learning_rate"} <= trained[0].keys()

@@ -44,6 +44,7 @@ def test_two_processes_train_as_one(tmp_path, tokenizer_dir):
     said = [process.communicate(timeout=500)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said[0][-2000:] + said[1][-2000:]
     assert "data:" not in said[1]  # one process speaks
+    assert "trained" not in said[1]
 
     one, two = world.metrics(tmp_path / "one"), world.metrics(tmp_path / "two")
     assert [line["step"] for line in one] == [line["step"] for line in two]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert.export import export_checkpoint
-from convert.load import open_checkpoint
+from convert.export import export_model
+from convert.load import open_model
 from convert.orbax_dir import save_params
 from rlaifv_jax.data.images import center_crop, normalize, pad_to_square
 from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
@@ -52,7 +52,7 @@ def pictures() -> list[Image.Image]:
 
 
 def ours(model: Path, questions: list[str], images: list[Image.Image], **options: Any) -> list[str]:
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_model(model)
     params = checkpoint.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
     return greedy(checkpoint, params, questions, images, **{"max_new_tokens": NEW, **options})
 
@@ -86,7 +86,7 @@ def theirs(model: Path, questions: list[str], images: list[Image.Image], new: in
 
 
 def test_equals_transformers(model: Path, tmp_path: Path) -> None:
-    export_checkpoint(open_checkpoint(model), tmp_path / "hf", "llava-hf")
+    export_model(open_model(model), tmp_path / "hf", "llava-hf")
     expected = theirs(tmp_path / "hf", QUESTIONS, pictures(), NEW)
     assert ours(model, QUESTIONS, pictures()) == expected
     assert len(set(expected)) == len(expected)

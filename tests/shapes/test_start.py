@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convert.load import open_checkpoint
+from convert.load import open_model
 from convert.orbax_dir import save_params
 from rlaifv_jax.models.blueprint import flat
 from rlaifv_jax.shapes.scene import Scene, Thing
@@ -17,7 +17,7 @@ from rlaifv_jax.shapes.tower import cell_labels, teach_to_see
 def test_the_start_is_a_model_like_any_other(tmp_path: Path) -> None:
     plan = write_directory(tmp_path)
     save_params(tmp_path, random_weights(plan.shapes, seed=0))
-    config = open_checkpoint(tmp_path).config
+    config = open_model(tmp_path).config
     assert (config.image_size, config.image_tokens) == (48, 9)
     assert config.vision.used_layers == config.vision.layers - 1  # as in LLaVA-1.5
     assert sum(leaf.size for leaf in flat(plan.shapes).values()) < 600_000
