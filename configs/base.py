@@ -4,7 +4,7 @@
     def get_config():
         config = base.get_config()
         config.train.steps = 100
-        return config
+        return config.lock()
 
 A key that is not here cannot be set: a misspelt override stops the command before it starts.
 Where a default equals the published recipe of RLAIF-V (script/train/llava15_train.sh), nothing is said.
@@ -78,4 +78,4 @@ def get_config() -> ConfigDict:
 
     # Optional Weights & Biases: the project's name; empty: off.
     config.wandb = ConfigDict({"project": "", "name": ""})
-    return config
+    return config.lock()

@@ -71,11 +71,15 @@ def check_destination(source: str, destination: str, force: bool) -> None:
     target = epath.Path(destination)
     if os.path.exists(source) and os.path.realpath(source) == os.path.realpath(destination):
         raise UserError(f"{destination} is SRC itself; write to another directory")
+    if os.path.exists(source) and os.path.realpath(source).startswith(os.path.realpath(destination) + os.sep):
+        raise UserError(f"{destination} contains SRC; write to another directory")
     if target.exists() and not target.is_dir():
         raise UserError(f"{destination} is a file; DST must be a directory")
     filled = target.exists() and next(iter(target.iterdir()), None) is not None
     if filled and not force and not is_unfinished(destination):
         raise UserError(f"{destination} is not empty; --force replaces it")
+    if filled and not any((target / name).exists() for name in ("config.json", "rlaifv.json")):
+        raise UserError(f"{destination} holds something that is no model; remove it yourself, or write elsewhere")
 
 
 def run(arguments: Any) -> None:

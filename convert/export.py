@@ -113,7 +113,11 @@ def _theirs(source: StoredModel, entry: Entry, rows: int, dtype: str) -> np.ndar
         tensor = np.transpose(tensor, entry.back)
     if entry.path in VOCABULARY:
         tensor = _resize(tensor, rows)
-    return np.ascontiguousarray(tensor.astype(kept if dtype == "keep" else DTYPES[dtype], copy=False))
+    with np.errstate(over="ignore"):
+        narrow = tensor.astype(kept if dtype == "keep" else DTYPES[dtype], copy=False)
+    if dtype == "float16" and np.isinf(narrow).any() and np.isfinite(tensor).all():
+        raise UserError(f"{entry.name} has values beyond float16; export as bfloat16 or float32")
+    return np.ascontiguousarray(narrow)
 
 
 def _resize(tensor: np.ndarray, rows: int) -> np.ndarray:

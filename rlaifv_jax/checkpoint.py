@@ -61,7 +61,7 @@ class Checkpoints:
         if not self.config["resume"]["allow_changed"]:
             meta = self.meta(step)
             check_config(meta["config"], self.config, self.directory.parent)
-            if meta["data"] != self.data:
+            if meta.get("data") != self.data:
                 raise UserError(
                     f"{self.directory.parent} holds a run on other data: {self.config['data']['path']} has changed "
                     "since. Choose another output_dir, or go on all the same with --config.resume.allow_changed."
@@ -83,7 +83,7 @@ class Checkpoints:
         )
 
     def meta(self, step: int) -> dict[str, Any]:
-        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        return self._read(step, meta=ocp.args.JsonRestore())["meta"]
 
     def model_name(self, step: int | None) -> str | None:
         """Fingerprint of the model that the run of this state began with."""
@@ -91,8 +91,17 @@ class Checkpoints:
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state of `step`, laid out as `abstract` says (shapes, dtypes and shardings)."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self.manager.restore(step, args=args)["state"]
+        return self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
+
+    def _read(self, step: int, **items: Any) -> Any:
+        try:
+            return self.manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax and TensorStore raise anything on damaged files
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(
+                f"{self.directory / str(step)} cannot be read ({reason[:200]}); delete that directory to go on from "
+                "the checkpoint before it, or from the beginning"
+            ) from None
 
     def close(self) -> None:
         """Wait until everything is on disk."""

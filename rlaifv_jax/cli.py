@@ -1,5 +1,6 @@
 """What every command shares: help that costs nothing, config files with overrides, errors in one line."""
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,11 @@ def guard(command: Callable[[], Any]) -> int:
     except UserError as error:
         say(f"error: {' '.join(str(error).split())}")
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        say(f"error: {error}. What was written before is whole; make room and start the same command again.")
+        return 2
     except KeyboardInterrupt:
         say("stopped. Start the same command again to go on behind what is finished.")
         return 130
@@ -41,7 +47,7 @@ def config_command(run: Callable[[Any], None], doc: str) -> None:
         print(f"{doc.strip()}\n\nKeys and their defaults (configs/base.py):\n\n{keys.rstrip()}")
         return
 
-    from absl import app, logging
+    from absl import app, flags, logging
     from ml_collections import config_flags
 
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of every write; --verbosity=0 shows it
@@ -62,10 +68,10 @@ def config_command(run: Callable[[Any], None], doc: str) -> None:
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            return app.parse_flags_with_usage(argv)
-        except (AttributeError, KeyError, TypeError, OSError) as error:  # what config_flags raises, unwrapped
-            reason = " ".join(str(error).replace("\\n", " ").split())
-            say(f"error: --config: {reason}. See --help for all keys.")
+            return flags.FLAGS(argv)
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+            say(f"error: {reason.strip(chr(34))}: see --help for all keys")
             raise SystemExit(2) from None
 
     app.run(lambda argv: guard(lambda: start(argv)), flags_parser=parse)

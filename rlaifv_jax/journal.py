@@ -5,6 +5,7 @@ The device works while the host writes: metrics of a step are fetched only when 
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.loader import Loader
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.metrics import RunLog, named
 from rlaifv_jax.optim import Optim, schedule
 from rlaifv_jax.plan import Plan
@@ -85,9 +87,15 @@ class Journal:
             return
         step, metrics = self.pending
         self.pending = None
+        values = {name: float(value) for name, value in metrics.items()}  # waits for the device
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            raise UserError(
+                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}: the run has diverged, or "
+                "model.path holds such numbers. Nothing was saved since the last checkpoint; try a lower optim.lr or "
+                "optim.grad_clip=1."
+            )
         if not self.log:
             return
-        values = {name: float(value) for name, value in metrics.items()}  # waits for the device
         self.bar.update(1)
         self.bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         if step % self.run.config.train.log_every and step != self.plan.steps:

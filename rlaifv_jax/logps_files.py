@@ -51,6 +51,23 @@ class References:
             np.concatenate(values) if values else np.zeros(0, np.float32),
         )
 
+    def check(self, rows: np.ndarray, counts: np.ndarray, where: Any) -> None:
+        """See that all of `rows` int64[n] are there, with `counts` int64[n, 2] finite values.
+
+        Raises:
+          UserError: names the first row that is not as it should be.
+        """
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        lengths = np.stack([self.chosen, np.diff(self.starts) - self.chosen], axis=1)
+        finite = np.add.reduceat(~np.isfinite(self.values), self.starts[:-1]) == 0
+        good = (self.rows[places] == rows) & (lengths[places] == counts).all(axis=1) & finite[places]
+        if not good.all():
+            row = rows[np.flatnonzero(~good)[0]]
+            raise UserError(
+                f"reference log-probs in {where}: those of row {row} (and {int((~good).sum()) - 1} more) are missing, "
+                "not finite or not as many as its answers have tokens; delete them to compute them anew"
+            )
+
     def per_target(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """(chosen, rejected) log-probs of a source row's answer tokens, float32[n] each."""
         place = int(np.searchsorted(self.rows, row))
@@ -59,6 +76,11 @@ class References:
         start, stop = self.starts[place], self.starts[place + 1]
         middle = start + self.chosen[place]
         return self.values[start:middle], self.values[middle:stop]
+
+
+def next_number(shards: Sequence["Shard"]) -> int:
+    """A number that no file has yet, also where some were deleted."""
+    return max((int(shard.path.name.split("_")[1].split("-")[0]) for shard in shards), default=-1) + 1
 
 
 def shard_name(shard: int, rows: int) -> str:
@@ -102,20 +124,31 @@ class Shard:
     rows: list[int]
 
 
+def _damaged(path: epath.Path, error: Exception) -> UserError:
+    return UserError(f"reference.path: {path} is damaged ({error}); delete it to compute it anew")
+
+
 def find_shards(directory: epath.Path) -> list[Shard]:
-    """Finished files in `directory`; ones that are not ours (no metadata) are a UserError."""
+    """Finished files in `directory`.
+
+    Raises:
+      UserError: a file that is damaged, or that this project did not write.
+    """
     shards = []
     for path in sorted(directory.glob("*.parquet")) if directory.exists() else []:
-        with path.open("rb") as stream:
-            metadata = pq.read_schema(stream).metadata or {}
-        if METADATA_KEY not in metadata:
+        try:
+            with path.open("rb") as stream:
+                metadata = pq.read_schema(stream).metadata or {}
+            about = json.loads(metadata.get(METADATA_KEY, "null"))
+            shards.append(Shard(path, about["fingerprint"], about["rows"]) if about is not None else None)
+        except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, error) from None
+        if shards[-1] is None:
             raise UserError(
                 f"reference.path: {path} was not written by this project. To use log-probs of the original code, "
                 "give that directory as data.path (they lie in its column `logps`) and leave reference.path empty."
             )
-        about = json.loads(metadata[METADATA_KEY])
-        shards.append(Shard(path, about["fingerprint"], about["rows"]))
-    return shards
+    return [shard for shard in shards if shard is not None]
 
 
 def check(found: dict[str, str], wanted: dict[str, str], where: Any) -> None:
@@ -137,10 +170,14 @@ def read(shards: Sequence[Shard]) -> References:
     rows: list[int] = []
     answers: list[tuple[np.ndarray, np.ndarray]] = []
     for shard in shards:
-        with shard.path.open("rb") as stream:
-            column = pq.read_table(stream, columns=["logps"]).column("logps")
+        try:
+            with shard.path.open("rb") as stream:
+                texts = pq.read_table(stream, columns=["logps"]).column("logps").to_pylist()
+            entries = [json.loads(text)["logps"] for text in texts]
+            answers += [(np.array(e[2], np.float32), np.array(e[5], np.float32)) for e in entries]
+            if len(entries) != len(shard.rows):
+                raise ValueError(f"{len(entries)} rows instead of {len(shard.rows)}")
+        except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise _damaged(shard.path, error) from None
         rows += shard.rows
-        for text in column.to_pylist():
-            entry = json.loads(text)["logps"]
-            answers.append((np.array(entry[2], np.float32), np.array(entry[5], np.float32)))
     return References.pack(rows, answers)

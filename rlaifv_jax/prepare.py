@@ -154,6 +154,8 @@ def prepare(config: Any) -> Run:
         held_out = _open_data(config, config.data.eval_path, encoder, sizes.image_size, output_dir)
     elif config.data.eval_fraction > 0:
         train, held_out = _split(whole, config.data.eval_fraction, config.seed)
+    for data in (whole, held_out):
+        _check_vocabulary(data, sizes.decoder.vocab_size)
     indices = [data.index for data in (train, held_out) if data]
     shape = RowShape(
         row_length=max(index.row_length for index in indices),
@@ -213,6 +215,9 @@ def _check_values(config: Any) -> None:
         "train.log_every": 1,
         "train.eval_every": 0,
         "train.steps": 0,
+        "train.epochs": 0,
+        "checkpoint.every": 0,
+        "seed": 0,
         "data.max_length": 1,
         "data.workers": 0,
         "checkpoint.keep": 1,
@@ -223,13 +228,15 @@ def _check_values(config: Any) -> None:
         "optim.eps": 0,
     }
     for key, least in at_least.items():
-        group, name = key.split(".")
-        value = config[group][name]
+        group, _, name = key.rpartition(".")
+        value = config[group][name] if group else config[name]
         if not value >= least or value == math.inf:  # also catches nan
             raise UserError(f"{key} is {value}; it must be {least} or more")
     for key in ("warmup_ratio", "beta1", "beta2"):
-        if not 0 <= config.optim[key] <= 1:
-            raise UserError(f"optim.{key} is {config.optim[key]}; it must lie in 0 … 1")
+        if not 0 <= config.optim[key] < 1:
+            raise UserError(f"optim.{key} is {config.optim[key]}; it must lie in 0 … 1, below 1")
+    if not math.isfinite(config.dpo.sft_weight):
+        raise UserError(f"dpo.sft_weight is {config.dpo.sft_weight}; it must be a finite number")
     if not math.isfinite(config.dpo.beta) or config.dpo.beta <= 0:
         raise UserError(f"dpo.beta is {config.dpo.beta}; it must be above 0")
     if config.wandb.project and importlib.util.find_spec("wandb") is None:
@@ -277,6 +284,17 @@ def _open_data(config: Any, path: str, encoder: Encoder, image_size: int, output
         say(f"data: {path}: {len(index)} of {index.total} rows, {truncated} with a cut answer")
         _report_bad_rows(index, output_dir / "bad_rows.jsonl")
     return Data(source, index)
+
+
+def _check_vocabulary(data: Data | None, rows: int) -> None:
+    """A token that the embedding has no row for would be looked up as another one."""
+    if data is None or int(data.index.highest_tokens.max()) < rows:
+        return
+    place = int(data.index.highest_tokens.argmax())
+    raise UserError(
+        f"data: {data.source.path}, row {data.index.rows[place]}: token id {data.index.highest_tokens[place]}, but the "
+        f"model's vocabulary has {rows} rows; its tokenizer belongs to another model"
+    )
 
 
 def _report_bad_rows(index: Index, file: epath.Path) -> None:

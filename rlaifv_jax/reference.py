@@ -51,9 +51,12 @@ def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -
     done = {row for shard in shards for row in shard.rows}
     missing = np.flatnonzero([int(row) not in done for row in data.index.rows])
     if len(missing):
-        _compute(run, Data(data.source, data.index.take(missing)), directory, model, fingerprint, len(shards))
+        first = logps_files.next_number(shards)
+        _compute(run, Data(data.source, data.index.take(missing)), directory, model, fingerprint, first)
         shards = logps_files.find_shards(directory)
-    return logps_files.read(shards)
+    found = logps_files.read(shards)
+    found.check(data.index.rows, data.index.target_counts, directory)
+    return found
 
 
 def _compute(
@@ -127,6 +130,7 @@ def _adopt(run: Run, data: Data, model: StartingModel) -> References:
         tails = (stored.chosen_tokens[-chosen:], stored.rejected_tokens[-rejected:])
         answers.append((tails[0].astype(np.float32), tails[1].astype(np.float32)))
     found = References.pack(index.rows, answers)
+    found.check(index.rows, index.target_counts, data.source.path)
     if run.config.reference.trust:
         return found
     places = np.sort(np.random.default_rng(run.config.seed).permutation(len(index))[:SAMPLE])
@@ -135,8 +139,9 @@ def _adopt(run: Run, data: Data, model: StartingModel) -> References:
     again = [pair for values in _forward(run, sample, model) for pair in values]
     for place, pair in zip(places, again, strict=True):
         for ours, theirs in zip(pair, answers[place], strict=True):
-            worst = max(worst, abs(float(ours.sum()) - float(theirs.sum())) / max(abs(float(ours.sum())), 1e-6))
-    if worst > TOLERANCE:
+            off = abs(float(ours.sum()) - float(theirs.sum())) / max(abs(float(ours.sum())), 1e-6)
+            worst = max(worst, off) if np.isfinite(off) else np.inf
+    if not worst <= TOLERANCE:  # nan is no agreement
         raise UserError(
             f"the `logps` stored in {data.source.path} do not belong to this model: sums of {len(places)} random "
             f"rows computed anew differ by up to {worst:.1%}. Set --config.reference.path=DIR to compute them "

@@ -90,7 +90,7 @@ def train(config: Any) -> None:
         checkpoints.close()
         journal.close()
         if parallel.is_main():
-            cli.say(f"trained {plan.steps} steps; the model is {weights.directory(plan.steps)}")
+            cli.say(f"trained {plan.steps} steps; the model is {weights.directory(max(start, plan.steps))}")
 
 
 def main() -> None:

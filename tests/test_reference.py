@@ -104,6 +104,27 @@ def test_a_row_taken_out_is_other_data(paths):
         logprobs(config(paths, "shift", data__path=str(bad)))
 
 
+def test_a_deleted_or_damaged_file_is_computed_anew(paths):
+    again = config(paths, "again")
+    logprobs(again)
+    files = sorted((paths["folder"] / "again" / "reference").iterdir())
+    before = {row: read(find_shards(_epath(files[0].parent))).per_target(row) for row in range(ROWS)}
+    files[0].unlink()
+    logprobs(again)
+    found = read(find_shards(_epath(files[0].parent)))
+    for row, pair in before.items():
+        np.testing.assert_allclose(np.concatenate(found.per_target(row)), np.concatenate(pair), atol=1e-5)
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    with pytest.raises(UserError, match=f"{files[1].name} is damaged"):
+        logprobs(again)
+
+
+def test_log_probs_must_be_numbers(paths, computed):
+    folder = foreign_cache(paths, computed, float("nan"))
+    with pytest.raises(UserError, match=r"those of row 0 .* not finite"):
+        logprobs(config(paths, "not-finite", data__path=str(folder)))
+
+
 def foreign_cache(paths, computed, factor):
     """As the original writes it: no metadata, lists over prompt and image positions, too."""
     table = pa.concat_tables([pq.read_table(path) for path in sorted(computed.iterdir())])

@@ -11,6 +11,7 @@ from configs import llava15
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.train import train
 from tests import world
+from tests.convert.llavas import TinyLlava
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,26 @@ def test_the_clock_stands_still_during_a_pause(paths):
     timing = [json.loads(line) for line in (paths[0] / "slow" / "timing.jsonl").read_text().splitlines()]
     assert [line["step"] for line in timing] == [3, 6]
     assert all(0 < line["data_wait_per_step"] <= line["seconds_per_step"] for line in timing)
+
+
+def test_numbers_that_are_none_stop_the_run_before_anything_is_saved(paths, tokenizer_dir):
+    folder = paths[0] / "broken"
+    broken = TinyLlava(kv_heads=2, vocab=640)
+    broken.tensors["model.language_model.norm.weight"][3] = float("nan")
+    broken.write(folder, tokenizer=tokenizer_dir)
+    values = config(paths, "nan", model__path=str(folder), train__objective="sft")
+    with pytest.raises(UserError, match="step 1: loss nan"):
+        train(values)
+    assert not (paths[0] / "nan" / "weights").exists()
+
+
+def test_tokens_without_a_row_in_the_embedding_are_refused(paths, tokenizer_dir):
+    folder = paths[0] / "short"
+    TinyLlava(kv_heads=2, vocab=300).write(folder, tokenizer=tokenizer_dir)
+    with pytest.raises(UserError, match="the model's vocabulary has 300 rows"):
+        train(config(paths, "short-run", model__path=str(folder)))
+
+
+def test_a_misspelt_key_in_a_config_file_is_refused():
+    with pytest.raises(AttributeError, match="steps"):
+        llava15.get_config().train.stepz = 3

@@ -46,6 +46,11 @@ class Encoded:
         return self.prefix_length + sum(len(answer.tokens) for answer in self.answers)
 
     @property
+    def highest_token(self) -> int:
+        """The largest token id: the embedding needs a row for it."""
+        return max(int(part.max(initial=0)) for part in (self.prefix, *(answer.tokens for answer in self.answers)))
+
+    @property
     def target_count(self) -> int:
         """Tokens to predict, over all branches."""
         return sum(int(answer.labels.sum()) for answer in self.answers)
@@ -110,6 +115,8 @@ class Encoder:
         for where, text, role in texts:
             if role == "assistant" and not text.strip():
                 raise BadRow("empty_answer", f"{where} has no text")
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise BadRow("not_unicode", f"{where} contains half of a surrogate pair")
             if IMAGE_TAG in text:
                 raise BadRow("image_tag_in_text", f"{where} contains {IMAGE_TAG!r}; the image is placed for you")
             # The original finds rounds and answers by splitting the text at these strings.

@@ -17,6 +17,7 @@ REASONS = {
     "label_mismatch": "the label mask cannot be aligned with the tokens",
     "longer_than_row": "the row of tokens is longer than `train.row_length`",
     "many_images": "the row has more than one image",
+    "not_unicode": "a text holds half of a surrogate pair",
     "prefix_mismatch": "the two answers do not continue the same prompt",
     "separator_in_text": "a text contains the template's own answer header",
     "special_token_in_text": "a text contains a special token of the tokenizer",

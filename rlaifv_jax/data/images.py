@@ -33,6 +33,8 @@ def decode(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise BadRow("image_too_large", f"{image.width}x{image.height} pixels")
+        if image.mode.startswith(("I", "F")):
+            raise BadRow("image_undecodable", f"mode {image.mode}: more than 8 bits a channel; convert it to 8")
         return image.convert("RGB")  # loads the whole file; a truncated one raises OSError here
     except BadRow:
         raise

@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -24,13 +23,14 @@ from tqdm import tqdm
 from rlaifv_jax.data import images
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.faults import BadRow, BadRowRecord
+from rlaifv_jax.data.orphans import leave_with_parent
 from rlaifv_jax.data.schema import Example, Source
 from rlaifv_jax.errors import UserError
 
-VERSION = 2  # raise when the meaning of a scan changes: old files are then ignored
+VERSION = 3  # raise when the meaning of a scan changes: old files are then ignored
 CHUNK = 32  # rows a worker takes at a time
 POOL_FROM = 512  # fewer rows are checked sooner than worker processes have started
-ARRAYS = ("rows", "ids", "prefix_lengths", "answer_lengths", "target_counts", "truncated", "hashes")
+ARRAYS = ("rows", "ids", "prefix_lengths", "answer_lengths", "target_counts", "truncated", "highest_tokens", "hashes")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Index:
     answer_lengths: np.ndarray  # int64[N, A]   tokens of each branch
     target_counts: np.ndarray  # int64[N, A]   tokens to predict in each branch
     truncated: np.ndarray  # bool[N, A]    whether the maximum length cut the branch
+    highest_tokens: np.ndarray  # int64[N]      largest token id
     hashes: np.ndarray  # uint8[N, 32]  SHA-256 of image bytes, turns and answers
     bad: tuple[BadRowRecord, ...]
     data_fingerprint: str  # SHA-256 over number and hash of all rows the scan found usable
@@ -144,7 +145,7 @@ def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-# A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, truncated, hash).
+# A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, truncated, highest id, hash).
 Record = BadRowRecord | tuple[Any, ...]
 
 
@@ -158,7 +159,8 @@ def _check_row(source: Source, encoder: Encoder, image_size: int, row: int) -> R
         return BadRowRecord(row, source.id(row), fault.reason, fault.detail)
     lengths = [len(answer.tokens) for answer in encoded.answers]
     counts = [int(answer.labels.sum()) for answer in encoded.answers]
-    return row, example.id, encoded.prefix_length, lengths, counts, encoded.truncated, content_hash(example)
+    highest = encoded.highest_token
+    return row, example.id, encoded.prefix_length, lengths, counts, encoded.truncated, highest, content_hash(example)
 
 
 _JOB: tuple[Source, Encoder, int] | None = None  # what a worker process was started for
@@ -167,9 +169,7 @@ _JOB: tuple[Source, Encoder, int] | None = None  # what a worker process was sta
 def _start_worker(source: Source, encoder: Encoder, image_size: int) -> None:
     global _JOB
     _JOB = (source, encoder, image_size)
-    parent = multiprocessing.parent_process()
-    if parent is not None:  # a killed parent leaves no orphans behind
-        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    leave_with_parent()
 
 
 def _die_with(parent: Any) -> None:
@@ -207,7 +207,7 @@ def _run(source: Source, encoder: Encoder, image_size: int, workers: int, progre
 
 def _collect(source: Source, records: list[Record]) -> Index:
     good = [record for record in records if not isinstance(record, BadRowRecord)]
-    rows, ids, prefixes, lengths, counts, truncated, hashes = zip(*good, strict=True) if good else ((),) * 7
+    rows, ids, prefixes, lengths, counts, truncated, highest, hashes = zip(*good, strict=True) if good else ((),) * 8
     answers = 2 if source.objective == "dpo" else 1
     return Index(
         path=source.path,
@@ -218,6 +218,7 @@ def _collect(source: Source, records: list[Record]) -> Index:
         answer_lengths=np.asarray(lengths, np.int64).reshape(-1, answers),
         target_counts=np.asarray(counts, np.int64).reshape(-1, answers),
         truncated=np.asarray(truncated, bool).reshape(-1, answers),
+        highest_tokens=np.asarray(highest, np.int64),
         hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
         bad=tuple(record for record in records if isinstance(record, BadRowRecord)),
         data_fingerprint=hashlib.sha256(np.asarray(rows, np.int64).tobytes() + b"".join(hashes)).hexdigest(),

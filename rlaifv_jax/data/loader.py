@@ -14,8 +14,9 @@ import numpy as np
 from rlaifv_jax.data import images
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoder
-from rlaifv_jax.data.index import Index
+from rlaifv_jax.data.index import Index, content_hash
 from rlaifv_jax.data.order import stream_positions
+from rlaifv_jax.data.orphans import leave_with_parent
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.schema import Source
 from rlaifv_jax.errors import UserError
@@ -50,7 +51,7 @@ class StepBuilder:
         references: TargetLogProbs | None,
     ):
         self._source, self._encoder, self._shape = source, encoder, shape
-        self._rows = index.rows  # the rest of the index stays at home
+        self._rows, self._hashes = index.rows, index.hashes  # the rest of the index stays at home
         self._seed, self._shuffle, self._wrap = seed, shuffle, wrap
         self._accumulate, self._batch_rows, self._local_rows = accumulate, batch_rows, local_rows
         self._references = references
@@ -71,6 +72,7 @@ class StepBuilder:
         return [[int(p)] for p in places] + [[]] * (stop - last)
 
     def __call__(self, step: int) -> tuple[int, Batch]:
+        leave_with_parent()
         plan = self.row_plan(step)
         wanted = [plan[a * self._batch_rows + b] for a in range(self._accumulate) for b in self._local_rows]
         flat = build_rows([[self._item(position) for position in row] for row in wanted], self._shape)
@@ -81,6 +83,11 @@ class StepBuilder:
         row = int(self._rows[position])
         try:
             example = self._source.example(row)
+            if content_hash(example) != self._hashes[position].tobytes():
+                raise ValueError(
+                    "its text or image is not what the check of the data saw; start again after removing "
+                    "OUTPUT_DIR/cache and OUTPUT_DIR/reference"
+                )
             pixels = None
             if example.image is not None:
                 picture = images.decode(example.image)

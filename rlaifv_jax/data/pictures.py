@@ -39,7 +39,7 @@ def read_image(row: Mapping[str, Any], folder: str | None) -> bytes | None:
 
 def _is_empty(cell: Any) -> bool:
     if isinstance(cell, Mapping):
-        return not cell.get("bytes") and not cell.get("path")
+        return cell.get("bytes") is None and not cell.get("path")
     return cell is None or cell == ""
 
 
@@ -50,7 +50,7 @@ def _path_of(cell: Any) -> str:
 def _read_cell(cell: Any, column: str, folder: str | None) -> bytes | None:
     if isinstance(cell, Mapping):
         data, path = cell.get("bytes"), cell.get("path")
-        if isinstance(data, bytes) and data:
+        if isinstance(data, bytes) and (data or not path):
             return data
         if isinstance(path, str):
             return _read_file(path, folder)
@@ -83,5 +83,5 @@ def _read_file(path: str, folder: str | None) -> bytes | None:
     try:
         with fsspec.open(path, "rb") as stream:
             return stream.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except (OSError, ValueError, ImportError):  # also a NUL in the name, or an address without its library
         return None

@@ -83,7 +83,11 @@ class ArrowTable:
         import datasets
 
         try:
+            if not any(_parquet_rows(file) for file in files):
+                raise UserError(f"data: {name} has no rows")
             dataset = datasets.load_dataset("parquet", data_files=list(files), split="train")
+        except UserError:
+            raise
         except Exception as error:
             cause = error.__cause__ or error
             raise UserError(f"data: {name} cannot be read as Parquet: {_first_line(cause)}") from None
@@ -191,6 +195,13 @@ def _column(values: list[Any]) -> pa.Array:
         return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
 
 
+def _parquet_rows(file: str) -> int:
+    import pyarrow.parquet
+
+    with _open(file) as stream:
+        return pyarrow.parquet.read_metadata(stream).num_rows
+
+
 def _common_folder(folders: Iterable[str]) -> str:
     """The deepest folder above all of `folders`, which may be addresses of one kind."""
     protocols = {folder.partition("://")[0] for folder in folders if "://" in folder}
@@ -214,16 +225,21 @@ def _open_hub(name: str, split: str) -> ArrowTable:
 
 def _expand(path: str) -> list[str]:
     """The data files that a path stands for."""
-    files, root = fsspec.core.url_to_fs(path)
+    try:
+        files, root = fsspec.core.url_to_fs(path)
+        there = files.exists(root)
+    except (ImportError, ValueError, OSError) as error:
+        raise UserError(f"data: {path} cannot be reached: {_first_line(error)}") from None
     local = "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
-    if any(letter in path for letter in "*?["):
+    if not there and any(letter in path for letter in "*?["):
         found = files.glob(root)
     elif files.isdir(root):
-        found = files.find(root)
+        found = [file for file in files.ls(root, detail=False) if file.endswith(ENDINGS)]
+        found = found or files.find(root)  # folders in folders only where the first holds no data itself
         if any(file.endswith(".parquet") for file in found):  # photos.jsonl beside photos.parquet: the same rows
             found = [file for file in found if file.endswith(".parquet")]
     else:
-        found = [root] if files.exists(root) else []
+        found = [root] if there else []
     found = sorted(file for file in found if file.endswith(ENDINGS))
     if not found:
         raise UserError(f"data: {path} holds no {', '.join(ENDINGS)} file")

@@ -67,6 +67,18 @@ class Section:
             raise UserError(f"{self.where}{key} is {value!r}; a positive number is needed")
         return value
 
+    def count(self, key: str, default: int) -> int:
+        """A positive whole number."""
+        value = self.number(key, default)
+        if value != int(value):
+            raise UserError(f"{self.where}{key} is {value!r}; a whole number is needed")
+        return int(value)
+
+    def parts(self, whole: str, size: int, part: str, count: int) -> None:
+        """See that `size` (key `whole`) divides into `count` (key `part`)."""
+        if size % count:
+            raise UserError(f"{self.where}{whole}={size} does not divide by {part}={count}")
+
     def expect(self, key: str, supported: tuple[Any, ...], default: Any = None) -> Any:
         """The value of `key`, which must be one of `supported`."""
         value = self.get(key, default)
@@ -90,16 +102,18 @@ def decoder_config(section: Section) -> DecoderConfig:
     section.expect("attention_bias", (False,), False)
     section.expect("mlp_bias", (False,), False)
     section.expect("tie_word_embeddings", (False,), False)
-    width = section.number("hidden_size", 4096)
-    heads = section.number("num_attention_heads", 32)
+    width = section.count("hidden_size", 4096)
+    heads = section.count("num_attention_heads", 32)
+    kv_heads = section.count("num_key_value_heads", heads)
+    section.parts("num_attention_heads", heads, "num_key_value_heads", kv_heads)
     return DecoderConfig(
-        vocab_size=section.number("vocab_size", 32000),
+        vocab_size=section.count("vocab_size", 32000),
         width=width,
-        mlp_width=section.number("intermediate_size", 11008),
-        layers=section.number("num_hidden_layers", 32),
+        mlp_width=section.count("intermediate_size", 11008),
+        layers=section.count("num_hidden_layers", 32),
         heads=heads,
-        kv_heads=section.number("num_key_value_heads", heads),
-        head_width=section.number("head_dim", width // heads),
+        kv_heads=kv_heads,
+        head_width=section.count("head_dim", width // heads),
         rope_theta=float(_rope_theta(section)),
         rms_eps=float(section.number("rms_norm_eps", 1e-6)),
     )
@@ -122,15 +136,17 @@ def tower_config(section: Section, feature_layer: Any, where: str) -> ClipVitCon
     section.expect("hidden_act", ("quick_gelu",), "quick_gelu")
     section.expect("num_channels", (3,), 3)
     config = ClipVitConfig(
-        width=section.number("hidden_size", 768),
-        mlp_width=section.number("intermediate_size", 3072),
-        layers=section.number("num_hidden_layers", 12),
-        heads=section.number("num_attention_heads", 12),
-        image_size=section.number("image_size", 224),
-        patch_size=section.number("patch_size", 32),
+        width=section.count("hidden_size", 768),
+        mlp_width=section.count("intermediate_size", 3072),
+        layers=section.count("num_hidden_layers", 12),
+        heads=section.count("num_attention_heads", 12),
+        image_size=section.count("image_size", 224),
+        patch_size=section.count("patch_size", 32),
         norm_eps=float(section.number("layer_norm_eps", 1e-5)),
         feature_layer=feature_layer,
     )
+    section.parts("image_size", config.image_size, "patch_size", config.patch_size)
+    section.parts("hidden_size", config.width, "num_attention_heads", config.heads)
     if not isinstance(feature_layer, int) or not 1 <= config.used_layers <= config.layers:
         raise UserError(
             f"{where} is {feature_layer!r}, which is not supported; it must be one layer between "
@@ -156,4 +172,6 @@ def image_statistics(directory: Any) -> tuple[tuple[float, float, float], tuple[
 def _channels(value: Any, where: str) -> tuple[float, float, float]:
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(x, int | float) for x in value):
         raise UserError(f"{where} is {value!r}; three numbers are needed")
+    if where.endswith("image_std") and not all(x > 0 for x in value):
+        raise UserError(f"{where} is {value!r}; three numbers above 0 are needed")
     return (float(value[0]), float(value[1]), float(value[2]))

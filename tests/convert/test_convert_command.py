@@ -34,6 +34,8 @@ def test_help_is_light() -> None:
         (("export", "{model}", "{tmp}/x", "--layout", "original", "--shard-size", "huge"), "is not a size"),
         (("export", "{model}", "{model}", "--layout", "original", "--force"), "is SRC itself"),
         (("import", "{model}", "{tmp}/full"), "is not empty; --force replaces it"),
+        (("import", "{model}", "{tmp}/full", "--force"), "holds something that is no model"),
+        (("export", "{model}", "{model}/..", "--layout", "original", "--force"), "contains SRC"),
         (("import", "{model}", "{tmp}/full/file"), "is a file"),
         (("import", "{model}", "{tmp}/x", "--template", "chatty"), "choose one of: llava_v1"),
     ],

@@ -1,5 +1,7 @@
 """The batches depend on (seed, step) alone: not on hosts, workers or where a run was resumed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -167,3 +169,11 @@ def test_settings_that_cannot_work_are_refused(parts):
     with pytest.raises(ValueError, match="admit"):
         load((source, encoder, raw))
     assert load((source, encoder, raw), row_length=512, targets=128)[0][1].tokens.shape == (2, 2, 512)
+
+
+def test_an_image_that_changed_since_the_scan_is_noticed(tmp_path, tokenizer_dir):
+    source, encoder = small.source(tmp_path, 3), small.encoder(tokenizer_dir)
+    index = admit(scan(source, encoder, image_size=small.SIZE))
+    index = dataclasses.replace(index, hashes=index.hashes + np.array([[0], [1], [0]], np.uint8))
+    with pytest.raises(RuntimeError, match=r"row 1 .* not what the check of the data saw"):
+        list(Loader(source, encoder, index, seed=0, pairs_per_step=3, image_size=small.SIZE, steps=1))
