@@ -132,9 +132,7 @@ def metrics(output: Path) -> list[dict[str, Any]]:
 
 def weights(output: Path, step: int) -> dict[str, np.ndarray]:
     """The bfloat16 model of a step, by parameter path."""
-    import orbax.checkpoint as ocp
+    from convert.load import open_model
 
-    from rlaifv_jax.models.blueprint import flat
-
-    tree = ocp.PyTreeCheckpointer().restore((output / "weights" / str(step) / "params").absolute())
-    return {path: np.asarray(value) for path, value in flat(tree).items()}
+    leaves = open_model(output / "weights" / str(step)).leaves
+    return {path: leaf.read(None) for path, leaf in leaves.items()}

@@ -1,7 +1,5 @@
 """The batches depend on (seed, step) alone: not on hosts, workers or where a run was resumed."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -153,7 +151,7 @@ def test_references_land_on_their_targets(parts):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_failing_row_names_file_row_and_id(parts, tmp_path, workers):
     (tmp_path / "img/3.png").write_bytes(b"overwritten since the scan")
-    with pytest.raises(Exception, match=r"data\.jsonl, row 3 \(id id3\): BadRow: image_undecodable"):
+    with pytest.raises(Exception, match=r"data\.jsonl, row 3 \(id id3\): .* not what the check"):
         load(parts, shuffle=False, steps=None, workers=workers)
 
 
@@ -169,11 +167,3 @@ def test_settings_that_cannot_work_are_refused(parts):
     with pytest.raises(ValueError, match="admit"):
         load((source, encoder, raw))
     assert load((source, encoder, raw), row_length=512, targets=128)[0][1].tokens.shape == (2, 2, 512)
-
-
-def test_an_image_that_changed_since_the_scan_is_noticed(tmp_path, tokenizer_dir):
-    source, encoder = small.source(tmp_path, 3), small.encoder(tokenizer_dir)
-    index = admit(scan(source, encoder, image_size=small.SIZE))
-    index = dataclasses.replace(index, hashes=index.hashes + np.array([[0], [1], [0]], np.uint8))
-    with pytest.raises(RuntimeError, match=r"row 1 .* not what the check of the data saw"):
-        list(Loader(source, encoder, index, seed=0, pairs_per_step=3, image_size=small.SIZE, steps=1))
