@@ -1,12 +1,11 @@
 """A local directory for whatever a person calls a model."""
 
-import re
 from pathlib import Path
 from typing import Any
 
+from rlaifv_jax.data.tables import HUB_ID
 from rlaifv_jax.errors import UserError
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 

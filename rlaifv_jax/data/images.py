@@ -13,7 +13,6 @@ from PIL import Image
 from rlaifv_jax.data.faults import BadRow
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses; checked from the header, before any pixel is decoded
 
 # Pillow also opens EPS, which runs Ghostscript, and other formats that no photograph has: a short list is
@@ -86,13 +85,3 @@ def pad_to_square(image: Image.Image, mean: tuple[float, float, float] = CLIP_ME
     square = Image.new("RGB", (side, side), tuple(int(255 * m) for m in mean))
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
-
-
-def normalize(
-    pixels: np.ndarray,
-    mean: tuple[float, float, float] = CLIP_MEAN,
-    std: tuple[float, float, float] = CLIP_STD,
-) -> np.ndarray:
-    """(x/255 − mean)/std over the last axis: uint8[..., 3] → float32[..., 3]."""
-    scaled = pixels.astype(np.float32) * np.float32(1 / 255)
-    return (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 
 from etils import epath
 
+from rlaifv_jax.data.images import CLIP_MEAN
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
@@ -17,7 +18,6 @@ from rlaifv_jax.models.decoder import DecoderConfig
 Json = dict[str, Any]
 
 # The statistics CLIP was trained with (CLIPImageProcessor), for directories without a processor file.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # vision_config of LLaVA-1.5's tower, for checkpoints that only name it (and LlavaConfig's default tower).

@@ -1,5 +1,6 @@
 """LLaVA-1.5 (arXiv 2310.03744): CLIP tower, projector, Llama decoder. Composition only, no arithmetic of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -34,6 +35,11 @@ class LlavaConfig:
         return self.vision.patches
 
 
+def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """uint8[..., 3] → float32[..., 3], scaled to 0…1 and normalised by channel, as CLIP's image processor does."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
+
+
 class Llava(nnx.Module):
     def __init__(self, config: LlavaConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -43,8 +49,7 @@ class Llava(nnx.Module):
 
     def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
         """uint8[N, height, width, 3] → [N, P, D] embeddings that stand in the row in place of an image."""
-        mean, std = jnp.array(self.config.image_mean), jnp.array(self.config.image_std)
-        pixels = (images.astype(jnp.float32) / 255 - mean) / std
+        pixels = normalize(images, self.config.image_mean, self.config.image_std)
         return self.projector(self.vision(pixels.astype(self.vision.patch.dtype), compute))
 
     def hidden(self, batch: Batch, compute: Compute) -> jax.Array:

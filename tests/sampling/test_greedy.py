@@ -12,10 +12,12 @@ from PIL import Image
 from convert.export import export_model
 from convert.load import open_model
 from convert.orbax_dir import save_params
-from rlaifv_jax.data.images import center_crop, normalize, pad_to_square
+from rlaifv_jax.data.images import center_crop, pad_to_square
 from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.models.blueprint import flat, nested
+from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
+from rlaifv_jax.models.llava import normalize
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.greedy import greedy
 from rlaifv_jax.shapes import heldout
@@ -71,7 +73,7 @@ def theirs(model: Path, questions: list[str], images: list[Image.Image], new: in
     for question, picture in zip(questions, images, strict=True):
         before, after = render_prompt(LLAVA_V1, [Turn("user", question)], image=True).split("<image>")
         ids = [*tokenizer.encode(before), *[image] * 9, *tokenizer.encode(after)[1:]]
-        pixels = normalize(center_crop(pad_to_square(picture), 48)).transpose(2, 0, 1)
+        pixels = np.asarray(normalize(center_crop(pad_to_square(picture), 48), CLIP_MEAN, CLIP_STD)).transpose(2, 0, 1)
         out = hf.eval().generate(
             input_ids=torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
