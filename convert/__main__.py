@@ -125,7 +125,14 @@ def run(arguments: Any) -> None:
 def main() -> None:
     """Entry of the console script `rlaifv-convert`."""
     arguments = parser().parse_args()
-    sys.exit(guard(lambda: run(arguments)))
+
+    def command() -> None:
+        try:
+            run(arguments)
+        except OSError as error:  # of DST or SRC; nothing else is opened here
+            raise UserError(str(error)) from None
+
+    sys.exit(guard(command))
 
 
 if __name__ == "__main__":

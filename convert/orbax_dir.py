@@ -130,13 +130,21 @@ def read_params(directory: Any, shapes: Mapping[str, tuple[int, ...]], notes: No
 
     params = epath.Path(directory) / PARAMS
     metadata = read_json(params / "_METADATA")
-    keys = ["/".join(str(key["key"]) for key in entry["key_metadata"]) for entry in metadata["tree_metadata"].values()]
+    try:
+        tree = metadata["tree_metadata"].values()
+        keys = ["/".join(str(key["key"]) for key in entry["key_metadata"]) for entry in tree]
+    except (KeyError, AttributeError, TypeError):
+        raise UserError(f"{params / '_METADATA'} is damaged; write the model again") from None
     wrong = [*(f"{path} missing" for path in shapes.keys() - set(keys))]
     wrong += [f"{path} unexpected" for path in set(keys) - shapes.keys()]
     context = tensorstore.Context(CACHE)
     leaves = {}
     for path in shapes if not wrong else ():
-        store = tensorstore.open(_spec(params, path, metadata), open=True, read=True, context=context).result()
+        try:
+            store = tensorstore.open(_spec(params, path, metadata), open=True, read=True, context=context).result()
+        except ValueError as error:  # what TensorStore raises for everything
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(f"{params} is damaged, {path} cannot be read: {reason}") from None
         if store.shape != shapes[path]:
             wrong.append(f"{path} is {list(store.shape)}, config.json says {list(shapes[path])}")
         recorded = tuple(DTYPES[name] for name in notes.tensor_dtypes.get(path, ()))

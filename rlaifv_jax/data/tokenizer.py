@@ -194,12 +194,16 @@ class FastTokenizer:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no file."""
     if not file.exists():
         return {}
     try:
-        return json.loads(file.read_text("utf-8"))
+        value = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise UserError(f"tokenizer: {file} is not valid JSON ({error})") from None
+        raise UserError(f"tokenizer: {file} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"tokenizer: {file}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 def _content(token: Any) -> str | None:
