@@ -99,7 +99,7 @@ class StepBuilder:
         except Exception as error:
             # The scan let this row pass: the files have changed since, or it is our mistake.
             where = f"{self._source.path}, row {row} (id {self._source.id(row)})"
-            raise RuntimeError(f"data: {where}: {type(error).__name__}: {error}") from error
+            raise UserError(f"data: {where}: {type(error).__name__}: {error}") from error
 
 
 class Loader:

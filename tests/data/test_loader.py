@@ -151,7 +151,7 @@ def test_references_land_on_their_targets(parts):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_failing_row_names_file_row_and_id(parts, tmp_path, workers):
     (tmp_path / "img/3.png").write_bytes(b"overwritten since the scan")
-    with pytest.raises(Exception, match=r"data\.jsonl, row 3 \(id id3\): .* not what the check"):
+    with pytest.raises(UserError, match=r"data\.jsonl, row 3 \(id id3\): .* not what the check"):
         load(parts, shuffle=False, steps=None, workers=workers)
 
 
