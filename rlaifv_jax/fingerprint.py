@@ -35,5 +35,6 @@ def model_fingerprint(params: Params, dtype: str) -> str:
     The same weights give the same name from any checkpoint layout and on any mesh.
     """
     sums = jax.jit(lambda tree: jax.tree.map(lambda leaf: _checksum(leaf.astype(dtype)), tree))(params)
-    named = {path: [int(value), list(flat(params)[path].shape)] for path, value in sorted(flat(sums).items())}
+    leaves = flat(params)
+    named = {path: [int(value), list(leaves[path].shape)] for path, value in flat(sums).items()}
     return settings_fingerprint(named)

@@ -36,11 +36,15 @@ class Journal:
         self.waited = 0.0  # seconds the loop has waited for data since the last line
         self.clock = time.perf_counter()
         self.last_step = start
+        index = run.train.index
+        self.rows = {
+            "data/skipped_rows": len(index.bad),
+            "data/truncated_rows": int(index.truncated.any(axis=1).sum()),
+        }
         self.bar = tqdm(total=plan.steps, initial=start, unit="step", desc="train", disable=not self.main)
         self.log: RunLog | None = None
         if self.main:
             resolved = run.config.to_dict()
-            run.output_dir.mkdir(parents=True, exist_ok=True)
             (run.output_dir / "config.json").write_text(json.dumps(resolved, indent=2))
             self.log = RunLog(run.output_dir, start, run.config.wandb, resolved)
 
@@ -100,12 +104,10 @@ class Journal:
         self.bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         if step % self.run.config.train.log_every and step != self.plan.steps:
             return
-        index = self.run.train.index
         values |= {
             "learning_rate": float(self.learning_rate(step - 1)),
             "epoch": step / self.plan.steps_per_epoch,
-            "data/skipped_rows": len(index.bad),
-            "data/truncated_rows": int(index.truncated.any(axis=1).sum()),
+            **self.rows,
         }
         self.log.write(step, named(values, "train"), self._timing(step))
 

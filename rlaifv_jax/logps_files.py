@@ -139,16 +139,16 @@ def find_shards(directory: epath.Path) -> list[Shard]:
         try:
             with path.open("rb") as stream:
                 metadata = pq.read_schema(stream).metadata or {}
-            about = json.loads(metadata.get(METADATA_KEY, "null"))
-            shards.append(Shard(path, about["fingerprint"], about["rows"]) if about is not None else None)
+            if METADATA_KEY not in metadata:
+                raise UserError(
+                    f"reference.path: {path} was not written by this project. To use log-probs of the original code, "
+                    "give that directory as data.path (they lie in its column `logps`) and leave reference.path empty."
+                )
+            about = json.loads(metadata[METADATA_KEY])
+            shards.append(Shard(path, about["fingerprint"], about["rows"]))
         except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(path, error) from None
-        if shards[-1] is None:
-            raise UserError(
-                f"reference.path: {path} was not written by this project. To use log-probs of the original code, "
-                "give that directory as data.path (they lie in its column `logps`) and leave reference.path empty."
-            )
-    return [shard for shard in shards if shard is not None]
+    return shards
 
 
 def check(found: dict[str, str], wanted: dict[str, str], where: Any) -> None:

@@ -85,7 +85,7 @@ def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
         "logps/ref_chosen": total(reference[..., 0]),
         "logps/ref_rejected": total(reference[..., 1]),
     }
-    return Sums(total(loss), jnp.sum(batch.pairs), jax.lax.stop_gradient(metrics))
+    return Sums(total(loss), count(batch, objective), jax.lax.stop_gradient(metrics))
 
 
 def sft(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
@@ -93,10 +93,9 @@ def sft(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
 
     The metric `logps/chosen` is the log-probability of whole answers, as in `dpo`.
     """
-    del objective
-    first = (batch.owners % 2 == 0).astype(jnp.float32) * batch.weights  # [B, R]
     metrics = {"logps/chosen": jnp.sum(answer_sums(log_probs, batch)[..., 0] * batch.pairs)}
-    return Sums(-jnp.sum(log_probs * first), jnp.sum(first), jax.lax.stop_gradient(metrics))
+    loss = -jnp.sum(log_probs * _first_answer(batch))
+    return Sums(loss, count(batch, objective), jax.lax.stop_gradient(metrics))
 
 
 OBJECTIVES = {"dpo": dpo, "sft": sft}
@@ -109,5 +108,10 @@ def evaluate(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
 def count(batch: Batch, objective: Objective) -> jax.Array:
     """What the loss of these rows is divided by, known before the forward pass."""
     if objective.name == "sft":
-        return jnp.sum((batch.owners % 2 == 0) * batch.weights)
+        return jnp.sum(_first_answer(batch))
     return jnp.sum(batch.pairs)
+
+
+def _first_answer(batch: Batch) -> jax.Array:
+    """Weights float32[B, R] of the targets that belong to a first (or only) answer."""
+    return (batch.owners % 2 == 0) * batch.weights

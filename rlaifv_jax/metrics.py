@@ -38,10 +38,11 @@ class JsonLines:
 
     def write(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry)
-        self.lines.append(line)
         if self.stream:
             self.stream.write(line + "\n")
             self.stream.flush()
+        else:
+            self.lines.append(line)  # for the next flush
 
     def flush(self) -> None:
         if not self.local:

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
 from rlaifv_jax.losses import OBJECTIVES, Objective
-from rlaifv_jax.models.blueprint import Params, split_frozen
+from rlaifv_jax.models.blueprint import Params, is_frozen, split_frozen
 from rlaifv_jax.models.layers import REMAT_POLICIES, Compute
 from rlaifv_jax.ops.attention import BACKENDS
 from rlaifv_jax.step import Step
@@ -75,10 +75,7 @@ class Run:
     def load_params(self) -> tuple[Params, Params]:
         """(trainable in master precision, frozen in compute precision), streamed onto the mesh."""
         master, compute = self.config.precision.params, self.config.precision.compute
-        is_frozen = tuple(prefix + "/" for prefix in self.frozen)
-        params = self.model.load(
-            self.mesh, lambda path: np.dtype(compute if (path + "/").startswith(is_frozen) else master)
-        )
+        params = self.model.load(self.mesh, lambda path: np.dtype(compute if is_frozen(path, self.frozen) else master))
         return split_frozen(params, self.frozen)
 
     def loader(self, data: Data, **options: Any) -> Loader:
@@ -154,7 +151,10 @@ def prepare(config: Any) -> Run:
         held_out = _open_data(config, config.data.eval_path, encoder, sizes.image_size, output_dir)
     elif config.data.eval_fraction > 0:
         train, held_out = _split(whole, config.data.eval_fraction, config.seed)
-    for data in (whole, held_out):
+    opened = [whole, held_out] if held_out and config.data.eval_path else [whole]  # not the two parts of one source
+    if parallel.is_main():
+        _report_bad_rows(opened, output_dir / "bad_rows.jsonl")
+    for data in opened:
         _check_vocabulary(data, sizes.decoder.vocab_size)
     indices = [data.index for data in (train, held_out) if data]
     shape = RowShape(
@@ -282,13 +282,12 @@ def _open_data(config: Any, path: str, encoder: Encoder, image_size: int, output
     if main:
         truncated = int(index.truncated.any(axis=1).sum())
         say(f"data: {path}: {len(index)} of {index.total} rows, {truncated} with a cut answer")
-        _report_bad_rows(index, output_dir / "bad_rows.jsonl")
     return Data(source, index)
 
 
-def _check_vocabulary(data: Data | None, rows: int) -> None:
+def _check_vocabulary(data: Data, rows: int) -> None:
     """A token that the embedding has no row for would be looked up as another one."""
-    if data is None or int(data.index.highest_tokens.max()) < rows:
+    if int(data.index.highest_tokens.max()) < rows:
         return
     place = int(data.index.highest_tokens.argmax())
     raise UserError(
@@ -297,14 +296,16 @@ def _check_vocabulary(data: Data | None, rows: int) -> None:
     )
 
 
-def _report_bad_rows(index: Index, file: epath.Path) -> None:
-    """The first few on the terminal, all of them in a file."""
-    for record in index.bad[:10]:
-        say(f"data: left out row {record.row} (id {record.id}): {record.reason}: {record.detail}")
-    if index.bad:
-        lines = [json.dumps({"path": index.path, **dataclasses.asdict(record)}) for record in index.bad]
+def _report_bad_rows(sources: Sequence[Data], file: epath.Path) -> None:
+    """The first few of each source on the terminal, all of them in a file."""
+    lines = []
+    for index in (data.index for data in sources):
+        for record in index.bad[:10]:
+            say(f"data: left out row {record.row} (id {record.id}): {record.reason}: {record.detail}")
+        lines += [json.dumps({"path": index.path, **dataclasses.asdict(record)}) for record in index.bad]
+    if lines:
         file.write_text("\n".join(lines) + "\n")
-        say(f"data: {len(index.bad)} rows left out, listed in {file}")
+        say(f"data: {len(lines)} rows left out, listed in {file}")
 
 
 def _split(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:

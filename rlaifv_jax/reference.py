@@ -24,6 +24,7 @@ from rlaifv_jax.step import logprob_step
 
 SAMPLE = 8  # rows of an unsigned cache that are computed again
 TOLERANCE = 0.02  # and how far their sums may lie off
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def obtain(run: Run, model: StartingModel) -> tuple[References, References]:
@@ -155,9 +156,6 @@ def _adopt(run: Run, data: Data, model: StartingModel) -> References:
     return found
 
 
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
 def _holds_bytes(column: pa.ChunkedArray) -> bool:
     """Whether every image of the column stands in it, in a struct with a field `bytes`."""
     names = [field.name for field in column.type] if pa.types.is_struct(column.type) else []
@@ -175,7 +173,6 @@ def source_table(data: Data, rows: np.ndarray) -> pa.Table:
     columns = dict(zip(table.column_names, table.columns, strict=True))
     if "image" in columns and not _holds_bytes(columns["image"]):
         del columns["image"]
-    examples = [data.source.example(int(row), image="image" not in columns) for row in rows]
     schema = {
         "ds_name": (pa.string(), lambda e: data.source.path),
         "image": (IMAGE, lambda e: None if e.image is None else {"bytes": e.image, "path": None}),
@@ -187,7 +184,9 @@ def source_table(data: Data, rows: np.ndarray) -> pa.Table:
         "idx": (pa.string(), lambda e: e.id),
         "image_path": (pa.string(), lambda e: ""),
     }
-    for name, (kind, value) in schema.items():
-        if name not in columns:
-            columns[name] = pa.array([value(example) for example in examples], kind)
+    lacking = [name for name in schema if name not in columns]
+    examples = [data.source.example(int(row), image="image" in lacking) for row in rows] if lacking else []
+    for name in lacking:
+        kind, value = schema[name]
+        columns[name] = pa.array([value(example) for example in examples], kind)
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)

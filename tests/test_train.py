@@ -65,13 +65,15 @@ def test_held_out_file_with_its_own_reference(paths):
 def test_bad_rows_are_counted(paths, capsys):
     answers = ["", "Has <image> in it.", *["Fine."] * 14]
     data = world.write_pairs(paths[0] / "bad.parquet", 16, chosen=answers)
-    train(config(paths, "bad", data__path=str(data), train__steps=1))
+    held_out = world.write_pairs(paths[0] / "bad-held.parquet", 4, rejected=["Fine.", " ", "Fine.", "Fine."])
+    train(config(paths, "bad", data__path=str(data), data__eval_path=str(held_out), train__steps=1))
     said = capsys.readouterr().err
     assert "14 of 16 rows" in said
     assert "row 0 (id 100): empty_answer" in said
     assert world.metrics(paths[0] / "bad")[0]["data/skipped_rows"] == 2
     listed = [json.loads(line) for line in (paths[0] / "bad" / "bad_rows.jsonl").read_text().splitlines()]
-    assert [(row["row"], row["reason"]) for row in listed] == [(0, "empty_answer"), (1, "image_tag_in_text")]
+    assert [(row["row"], row["reason"]) for row in listed[:2]] == [(0, "empty_answer"), (1, "image_tag_in_text")]
+    assert [(row["path"], row["row"]) for row in listed[2:]] == [(str(held_out), 1)]
 
 
 def test_resolved_config_is_stored(paths):

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
 from rlaifv_jax.data import images
@@ -83,7 +83,7 @@ def scan(
     key = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size)
     file = None
     if cache_dir is not None:
-        file = _path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
+        file = epath.Path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
         if (found := _load(file)) is not None:
             return replace(found, path=source.path)
     records = _run(source, encoder, image_size, workers, progress)
@@ -172,11 +172,6 @@ def _start_worker(source: Source, encoder: Encoder, image_size: int) -> None:
     leave_with_parent()
 
 
-def _die_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
-
-
 def _check_chunk(rows: range) -> list[Record]:
     assert _JOB is not None
     return [_check_row(*_JOB, row) for row in rows]
@@ -225,15 +220,7 @@ def _collect(source: Source, records: list[Record]) -> Index:
     )
 
 
-def _path(folder: str | os.PathLike[str]) -> Any:
-    if "://" not in os.fspath(folder):
-        return Path(folder)
-    from etils import epath
-
-    return epath.Path(folder)
-
-
-def _save(file: Any, index: Index) -> None:
+def _save(file: epath.Path, index: Index) -> None:
     facts = {
         "path": index.path,
         "total": index.total,
@@ -252,7 +239,7 @@ def _save(file: Any, index: Index) -> None:
     part.replace(file)
 
 
-def _load(file: Any) -> Index | None:
+def _load(file: epath.Path) -> Index | None:
     """The stored index, or None if there is none that can be read (it is then made again)."""
     try:
         content = file.read_bytes()

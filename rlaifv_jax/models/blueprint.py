@@ -59,13 +59,17 @@ def cast(params: Params, dtype: Any) -> Params:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
 
+def is_frozen(path: str, frozen: tuple[str, ...]) -> bool:
+    """Whether a parameter's path is, or lies below, one of the `frozen` prefixes."""
+    return (path + "/").startswith(tuple(prefix + "/" for prefix in frozen))
+
+
 def split_frozen(params: Params, frozen: tuple[str, ...]) -> tuple[Params, Params]:
-    """(trainable, frozen): a parameter is frozen when its path starts with one of the `frozen` prefixes."""
+    """(trainable, frozen): two nested dicts that `join` puts together again."""
     leaves = flat(params)
-    is_frozen = {path: any((path + "/").startswith(prefix + "/") for prefix in frozen) for path in leaves}
     return (
-        nested({path: leaf for path, leaf in leaves.items() if not is_frozen[path]}),
-        nested({path: leaf for path, leaf in leaves.items() if is_frozen[path]}),
+        nested({path: leaf for path, leaf in leaves.items() if not is_frozen(path, frozen)}),
+        nested({path: leaf for path, leaf in leaves.items() if is_frozen(path, frozen)}),
     )
 
 
