@@ -38,9 +38,14 @@ def get_config() -> ConfigDict:
     config.train.epochs = 4.0
     config.train.batch_pairs = 8  # pairs in an optimizer step, over all devices and micro-steps
     config.train.accumulate = 1  # micro-steps in an optimizer step
-    config.train.row_length = 0  # tokens in a row; 0: the longest row of the data, rounded up to 128
+    config.train.row_length = 0  # tokens in a row; 0: what fills best, longest_row at most if no pair is longer
+    config.train.longest_row = 2048
+    config.train.pairs_per_row = 0  # most pairs in a row; 0: as many as pay, 1: no packing
     config.train.vision = False  # also train the image tower (the original's receives no gradient)
-    config.train.remat = "full"  # what to keep for the backward pass: 'full' recomputation, 'dots', 'none'
+    # What the backward pass keeps of each layer: 'full' recomputation keeps only its input, 'attention' also the output
+    # of the flash kernels (so they run once), 'dots' the results of all matrix products, 'none' everything.
+    config.train.remat = "attention"
+    config.train.vocab_block = 4096  # most columns of the vocabulary to hold logits of at once
     config.train.log_every = 1  # steps between lines of metrics.jsonl
     config.train.eval_every = 0  # steps between evaluations; 0: at checkpoints
 
@@ -74,7 +79,10 @@ def get_config() -> ConfigDict:
     # Devices: data × fsdp × tensor; -1 takes the rest.
     config.mesh = ConfigDict({"data": 1, "fsdp": -1, "tensor": 1})
     config.precision = ConfigDict({"compute": "bfloat16", "params": "float32"})
-    config.attention = ConfigDict({"backend": "dense"})
+
+    # 'auto': Pallas kernels on TPUs and GPUs, 'dense' elsewhere. Or 'dense', 'flash_tpu', 'flash_gpu'. The image tower
+    # can have another ('cudnn' too, on GPUs); empty: the same.
+    config.attention = ConfigDict({"backend": "auto", "tower": ""})
 
     # Optional Weights & Biases: the project's name; empty: off.
     config.wandb = ConfigDict({"project": "", "name": ""})

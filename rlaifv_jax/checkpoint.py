@@ -34,6 +34,10 @@ FREE_KEYS = (
     "reference.trust",
     "reference.shard_rows",
     "mesh.",
+    "attention.",
+    "train.pairs_per_row",
+    "train.longest_row",
+    "train.vocab_block",
     "wandb.",
 )
 

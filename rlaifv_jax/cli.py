@@ -35,9 +35,10 @@ def guard(command: Callable[[], Any]) -> int:
     return 0
 
 
-def config_command(run: Callable[[Any], None], doc: str) -> None:
+def config_command(run: Callable[[Any], None], doc: str, define_flags: Callable[[], None] | None = None) -> None:
     """Entry point of a command that takes `--config=FILE.py[:argument] [--config.key=value …]`.
 
+    define_flags: defines what else the command takes, with absl.
     Every key must exist in the config file's defaults, so a misspelt one is refused. `--help` prints the
     command's docstring and the commented defaults of configs/base.py.
     """
@@ -52,6 +53,8 @@ def config_command(run: Callable[[Any], None], doc: str) -> None:
 
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of every write; --verbosity=0 shows it
 
+    if define_flags:
+        define_flags()
     flag = config_flags.DEFINE_config_file("config", None, "experiment, e.g. configs/llava15.py", lock_config=True)
 
     def start(argv: list[str]) -> None:

@@ -30,7 +30,7 @@ class Evaluator:
     def metrics(self, state: TrainState) -> dict[str, float]:
         """{'eval_loss': …, 'rewards_test/accuracies': …, …}."""
         total: Sums | None = None
-        for _, batch in self.run.loader(self.data, shuffle=False, references=self.references):
+        for _, batch in self.run.one_pass(self.data, references=self.references):
             sums = self.step(state.params, state.frozen, parallel.put_rows(batch, self.run.mesh, leading=1))
             sums = jax.tree.map(lambda value: np.asarray(value, np.float64), sums)
             total = sums if total is None else jax.tree.map(np.add, total, sums)

@@ -55,10 +55,19 @@ def decoder_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any
 
 def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any, *, train_vision: bool) -> Any:
     """Model FLOPs of training on rows of a LLaVA-like config (`vision`, `decoder`): float64[N]."""
+    per_image = 3 * image_flops(config) - (0 if train_vision else 2) * tower_flops(config.vision)
+    return 3 * decoder_flops(config.decoder, prefix, answers, targets) + np.asarray(images) * per_image
+
+
+def image_flops(config: Any) -> float:
+    """Forward pass of tower and projector for one image."""
     vision, decoder = config.vision, config.decoder
-    projector = 2 * config.image_tokens * (vision.width * decoder.width + decoder.width**2)
-    per_image = (3 if train_vision else 1) * tower_flops(vision) + 3 * projector
-    return 3 * decoder_flops(decoder, prefix, answers, targets) + np.asarray(images) * per_image
+    return tower_flops(vision) + 2 * config.image_tokens * (vision.width * decoder.width + decoder.width**2)
+
+
+def image_cost(config: Any) -> float:
+    """A forward pass of the tower for one image, in positions of the decoder that cost as much to train on."""
+    return tower_flops(config.vision) / float(3 * decoder_flops(config.decoder, [1], [[0]], [0])[0])
 
 
 def mfu(flops: float, seconds: float) -> float | None:

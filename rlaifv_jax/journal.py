@@ -17,19 +17,17 @@ from tqdm import tqdm
 
 from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.batch import Batch
-from rlaifv_jax.data.loader import Loader
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.metrics import RunLog, named
 from rlaifv_jax.optim import Optim, schedule
-from rlaifv_jax.plan import Plan
 from rlaifv_jax.prepare import Run
 
 
 class Journal:
     """Keeps the account in the first process of a job; in the others it only passes the batches on."""
 
-    def __init__(self, run: Run, plan: Plan, optim: Optim, loader: Loader, start: int):
-        self.run, self.plan, self.loader, self.start = run, plan, loader, start
+    def __init__(self, run: Run, optim: Optim, start: int):
+        self.run, self.plan, self.start = run, run.plan, start
         self.learning_rate = schedule(optim)
         self.main = parallel.is_main()
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -41,7 +39,7 @@ class Journal:
             "data/skipped_rows": len(index.bad),
             "data/truncated_rows": int(index.truncated.any(axis=1).sum()),
         }
-        self.bar = tqdm(total=plan.steps, initial=start, unit="step", desc="train", disable=not self.main)
+        self.bar = tqdm(total=self.plan.steps, initial=start, unit="step", desc="train", disable=not self.main)
         self.log: RunLog | None = None
         if self.main:
             resolved = run.config.to_dict()
@@ -116,15 +114,14 @@ class Journal:
         seconds, waited, steps = time.perf_counter() - self.clock, self.waited, step - self.last_step
         self.clock, self.waited = time.perf_counter(), 0.0
         index, config = self.run.train.index, self.run.model.config
-        plan = [self.loader.build.row_plan(number) for number in range(self.last_step, step)]
+        places = np.concatenate([self.run.deal(number) for number in range(self.last_step, step)])
         self.last_step = step
-        places = np.array([place for rows in plan for row in rows for place in row])
         work = flops.row_flops(
             config,
             index.prefix_lengths[places],
             index.answer_lengths[places],
             index.target_counts[places].sum(axis=1),
-            np.ones(len(places)),
+            index.images[places],
             train_vision=self.run.config.train.vision,
         )
         return {

@@ -5,6 +5,7 @@ RULES below says which mesh axis carries each of them. Changing the layout of th
 """
 
 import importlib.util
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -71,8 +72,8 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Any = None) -> Mesh:
             f"mesh.data × mesh.fsdp × mesh.tensor = {data} × {fsdp} × {tensor} does not make the "
             f"{devices.size} devices of this job; one of the three may be -1, which takes the rest."
         )
-    if devices.flat[0].platform == "tpu" and devices.size == jax.device_count():
-        return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+    if devices.flat[0].platform == "tpu":  # neighbours on the mesh are neighbours in the slice
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices.flatten().tolist())
     return Mesh(devices.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
@@ -83,12 +84,13 @@ def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any) -> P:
     axes do not divide, e.g. a vocabulary of 32,009 over 4 chips.
     """
     padded = (None,) * (len(shape) - len(axes)) + tuple(axes)
-    parts: list[tuple[str, ...] | None] = []
-    for axis, size in zip(padded, shape, strict=True):
-        mesh_axes = RULES.get(axis, ()) if axis else ()
-        share = int(np.prod([mesh.shape[name] for name in mesh_axes]))
-        parts.append(mesh_axes if mesh_axes and size % share == 0 else None)
-    return P(*parts)
+    return P(*(mesh_axes(axis, size, mesh) or None for axis, size in zip(padded, shape, strict=True)))
+
+
+def mesh_axes(axis: str | None, size: int, mesh: Any) -> tuple[str, ...]:
+    """The mesh axes over which a dimension of `size` with a logical `axis` is cut; none if they do not divide it."""
+    names = RULES.get(axis, ()) if axis else ()
+    return names if size % math.prod(mesh.shape[name] for name in names) == 0 else ()
 
 
 def shardings(axes: Any, shapes: Any, mesh: Mesh) -> Any:
@@ -123,20 +125,6 @@ def rows_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
 def rows_divisor(mesh: Mesh) -> int:
     """Rows of one micro-step must be a multiple of this."""
     return int(np.prod([mesh.shape[name] for name in RULES["batch"]]))
-
-
-def check_rows(rows: int, accumulate: int, mesh: Mesh) -> None:
-    """Raise one line naming the legal values when a step's rows do not divide over micro-steps and mesh."""
-    unit = rows_divisor(mesh)
-    if accumulate < 1 or rows < 1 or rows % (accumulate * unit):
-        step = max(accumulate, 1) * unit
-        near = sorted({max(step, rows // step * step), (rows // step + 1) * step})
-        raise UserError(
-            f"train.batch_pairs={rows} with train.accumulate={accumulate} does not divide over this mesh "
-            f"(data × fsdp = {unit}): it must be a multiple of {step}, for example "
-            f"{' or '.join(str(value) for value in near)}; or let mesh.tensor take a part of the devices, which "
-            "need no rows of their own."
-        )
 
 
 def local_rows(rows: int, mesh: Mesh) -> np.ndarray:

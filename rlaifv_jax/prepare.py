@@ -4,39 +4,37 @@ A `Run` is the boundary between the config, which is a program, and the rest of 
 """
 
 import dataclasses
-import importlib.util
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from convert.load import StoredModel, open_model
-from rlaifv_jax import parallel
+from rlaifv_jax import flops, parallel
 from rlaifv_jax.cli import say
-from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.config_values import check_values
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, admit, scan
-from rlaifv_jax.data.loader import Loader
-from rlaifv_jax.data.order import epoch_order
-from rlaifv_jax.data.rows import RowShape, empty_batch
+from rlaifv_jax.data.loader import Loader, RowPlan, TargetLogProbs
+from rlaifv_jax.data.order import generator
+from rlaifv_jax.data.packing import STEP_LENGTH, Deal, Fit, PassPlan, TrainingPlan, fit_rows
+from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.data.schema import Source, open_source
 from rlaifv_jax.data.templates import get_template
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
-from rlaifv_jax.losses import OBJECTIVES, Objective
+from rlaifv_jax.job import Job, make_step
 from rlaifv_jax.models.blueprint import Params, is_frozen, split_frozen
-from rlaifv_jax.models.layers import REMAT_POLICIES, Compute
-from rlaifv_jax.ops.attention import BACKENDS
-from rlaifv_jax.step import Step
+from rlaifv_jax.plan import Plan, make_plan
+
+HALF_EMPTY = 0.6  # share of a step's positions that hold tokens, below which a user should know
 
 
 @dataclass(frozen=True)
@@ -48,29 +46,21 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Everything a command needs, checked. T and R are `shape.row_length` and `shape.targets`.
+class Run(Job):
+    """Everything a command needs, checked.
 
     whole: all usable rows of data.path; train: those that are trained on; held_out: those that are evaluated on,
-    a part of `whole` or another source.
+    a part of `whole` or another source. deal: which examples make a step.
     """
 
-    config: Any
     output_dir: epath.Path
-    mesh: Mesh
     model: StoredModel
     encoder: Encoder
     whole: Data
     train: Data
     held_out: Data | None
-    shape: RowShape
-    step: Step
-    frozen: tuple[str, ...]
-
-    @property
-    def micro_rows(self) -> int:
-        """B: rows of one micro-step, over all devices."""
-        return self.config.train.batch_pairs // self.config.train.accumulate
+    plan: Plan
+    deal: Deal
 
     def load_params(self) -> tuple[Params, Params]:
         """(trainable in master precision, frozen in compute precision), streamed onto the mesh."""
@@ -78,35 +68,37 @@ class Run:
         params = self.model.load(self.mesh, lambda path: np.dtype(compute if is_frozen(path, self.frozen) else master))
         return split_frozen(params, self.frozen)
 
-    def loader(self, data: Data, **options: Any) -> Loader:
-        """A loader of this process's share of every step; `options` as for `Loader`."""
+    def training_batches(self, start_step: int, references: TargetLogProbs | None) -> Loader:
+        """The batches of training from `start_step` on, in their micro-steps: this process's share of each."""
+        plan = TrainingPlan(self.train.index.sizes, self.deal, self.shape, rows=self.rows, steps=self.plan.steps)
+        accumulate = self.config.train.accumulate
+        return self._loader(self.train, plan, accumulate=accumulate, start_step=start_step, references=references)
+
+    def one_pass(
+        self, data: Data, *, wanted: np.ndarray | None = None, references: TargetLogProbs | None = None
+    ) -> Loader:
+        """Every example of `data` (or those `wanted`, and who shares a row with them) once, in single micro-steps."""
+        plan = PassPlan(data.index.sizes, self.shape, rows=self.micro_rows, wanted=wanted)
+        return self._loader(data, plan, references=references)
+
+    def _loader(self, data: Data, plan: RowPlan, **options: Any) -> Loader:
         pad = self.config.data.image_aspect_ratio == "pad"
         return Loader(
             data.source,
             self.encoder,
             data.index,
-            seed=self.config.seed,
-            image_size=self.shape.image_size,
+            plan,
             pad_mean=self.model.config.image_mean if pad else None,
-            row_length=self.shape.row_length,
-            targets=self.shape.targets,
             local_rows=parallel.local_rows(self.micro_rows, self.mesh),
             workers=self.config.data.workers,
-            pairs_per_step=self.micro_rows * options.get("accumulate", 1),
             **options,
         )
 
-    def abstract_batch(self, accumulate: int) -> Batch:
-        """Shapes and shardings of `[A, B, …]` rows, to compile for."""
-        where = parallel.rows_sharding(self.mesh, leading=1)
-        rows = empty_batch(self.micro_rows, self.shape)
-        return Batch(*(jax.ShapeDtypeStruct((accumulate, *x.shape), x.dtype, sharding=where) for x in rows))
-
     def reference_fingerprint(self, model: str, data: Data) -> dict[str, str]:
         """What reference log-probs depend on, by part; `model` is the fingerprint of the weights."""
-        shape, data_config, model_config = self.shape, self.config.data, self.model.config
+        data_config, model_config = self.config.data, self.model.config
         images = (
-            shape.image_size,
+            self.shape.image_size,
             model_config.image_mean,
             model_config.image_std,
             data_config.image_aspect_ratio,
@@ -116,8 +108,7 @@ class Run:
             "data": data.index.data_fingerprint[:16],
             "template or tokenizer": self.encoder.fingerprint[:16],
             "image preprocessing": settings_fingerprint(images),
-            "compute precision": f"{self.step.dtype}, attention {self.step.compute.attention}",
-            "row shape": f"{shape.row_length} tokens, {shape.targets} targets",
+            "compute precision": self.step.dtype,
         }
 
 
@@ -127,10 +118,9 @@ def prepare(config: Any) -> Run:
     Raises:
       UserError: anything that would stop the run later, if it can be known now.
     """
-    _check_values(config)
+    check_values(config)
     parallel.initialize()
     mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    parallel.check_rows(config.train.batch_pairs, config.train.accumulate, mesh)
 
     output_dir = epath.Path(_absolute(config.output_dir))
     _check_output(output_dir)
@@ -156,13 +146,10 @@ def prepare(config: Any) -> Run:
         _report_bad_rows(opened, output_dir / "bad_rows.jsonl")
     for data in opened:
         _check_vocabulary(data, sizes.decoder.vocab_size)
-    indices = [data.index for data in (train, held_out) if data]
-    shape = RowShape(
-        row_length=max(index.row_length for index in indices),
-        targets=max(index.targets for index in indices),
-        image_size=sizes.image_size,
-        image_tokens=sizes.image_tokens,
-    )
+    plan = make_plan(config, len(train.index))
+    deal = Deal(train.index.lengths, seed=config.seed, pairs=config.train.batch_pairs)
+    shape, rows = _fit_rows(config, mesh, model, train.index, deal, plan)
+    shape = _enlarged(shape, [data.index for data in (whole, held_out) if data])
     return Run(
         config=config,
         output_dir=output_dir,
@@ -172,79 +159,13 @@ def prepare(config: Any) -> Run:
         whole=whole,
         train=train,
         held_out=held_out,
+        plan=plan,
+        deal=deal,
         shape=shape,
-        step=Step(
-            model.blueprint,
-            Objective(
-                config.train.objective,
-                config.dpo.beta,
-                config.dpo.average,
-                config.dpo.sft_weight,
-                config.reference.bfloat16,
-            ),
-            Compute(config.attention.backend, config.train.remat),
-            config.precision.compute,
-        ),
+        rows=rows,
+        step=make_step(config, model.blueprint, mesh),
         frozen=model.family.never_trained if config.train.vision else model.family.frozen,
     )
-
-
-def _check_values(config: Any) -> None:
-    """One line for a value that cannot work."""
-    floats = ("float32", "bfloat16")
-    choices: Mapping[str, tuple[Any, tuple[str, ...]]] = {
-        "train.objective": (config.train.objective, tuple(OBJECTIVES)),
-        "train.remat": (config.train.remat, tuple(REMAT_POLICIES)),
-        "attention.backend": (config.attention.backend, BACKENDS),
-        "precision.compute": (config.precision.compute, floats),
-        "precision.params": (config.precision.params, floats),
-        "optim.first_moment": (config.optim.first_moment, floats),
-        "data.bad_rows": (config.data.bad_rows, ("skip", "fatal")),
-        "data.image_aspect_ratio": (config.data.image_aspect_ratio, ("crop", "pad")),
-    }
-    for key, (value, legal) in choices.items():
-        if value not in legal:
-            raise UserError(f"{key} is {value!r}; it can be {' or '.join(map(repr, legal))}")
-    for key, path in (("model.path", config.model.path), ("data.path", config.data.path)):
-        if not path:
-            raise UserError(f"{key} is not set; give --config.{key}=PATH or a hub id")
-    at_least = {
-        "train.batch_pairs": 1,
-        "train.accumulate": 1,
-        "train.row_length": 0,
-        "train.log_every": 1,
-        "train.eval_every": 0,
-        "train.steps": 0,
-        "train.epochs": 0,
-        "checkpoint.every": 0,
-        "seed": 0,
-        "data.max_length": 1,
-        "data.workers": 0,
-        "checkpoint.keep": 1,
-        "reference.shard_rows": 1,
-        "optim.lr": 0,
-        "optim.weight_decay": 0,
-        "optim.grad_clip": 0,
-        "optim.eps": 0,
-    }
-    for key, least in at_least.items():
-        group, _, name = key.rpartition(".")
-        value = config[group][name] if group else config[name]
-        if not value >= least or value == math.inf:  # also catches nan
-            raise UserError(f"{key} is {value}; it must be {least} or more")
-    for key in ("warmup_ratio", "beta1", "beta2"):
-        if not 0 <= config.optim[key] < 1:
-            raise UserError(f"optim.{key} is {config.optim[key]}; it must lie in 0 … 1, below 1")
-    if not math.isfinite(config.dpo.sft_weight):
-        raise UserError(f"dpo.sft_weight is {config.dpo.sft_weight}; it must be a finite number")
-    if not math.isfinite(config.dpo.beta) or config.dpo.beta <= 0:
-        raise UserError(f"dpo.beta is {config.dpo.beta}; it must be above 0")
-    if config.wandb.project and importlib.util.find_spec("wandb") is None:
-        raise UserError("wandb.project is set but wandb is not installed: pip install wandb")
-    if not 0 <= config.data.eval_fraction < 1:
-        raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
-    if config.data.eval_fraction and config.data.eval_path:
-        raise UserError("data.eval_fraction and data.eval_path are both set; choose one")
 
 
 def _absolute(path: str) -> str:
@@ -285,6 +206,43 @@ def _open_data(config: Any, path: str, encoder: Encoder, image_size: int, output
     return Data(source, index)
 
 
+def _fit_rows(config: Any, mesh: Mesh, model: StoredModel, index: Index, deal: Deal, plan: Plan) -> Fit:
+    """Row length, pairs in a row and rows in a step, as the data and the devices want them."""
+    fit = fit_rows(
+        index.sizes,
+        deal,
+        RowShape(config.train.row_length, 0, model.config.image_size, model.config.image_tokens),
+        steps=plan.steps,
+        unit=parallel.rows_divisor(mesh) * config.train.accumulate,
+        longest_row=config.train.longest_row,
+        pairs_per_row=config.train.pairs_per_row,
+        image_cost=flops.image_cost(model.config),
+    )
+    full = config.train.batch_pairs * index.lengths.mean() / (fit.rows * fit.shape.row_length)
+    if parallel.is_main():
+        say(
+            f"rows: {config.train.batch_pairs} pairs a step in {fit.rows} rows of {fit.shape.row_length}, "
+            f"{full:.0%} full"
+        )
+        if full < HALF_EMPTY:
+            say(
+                f"warning: {config.train.batch_pairs} pairs do not fill this mesh; let mesh.tensor take a part of the "
+                "devices, or raise train.batch_pairs, which is another recipe"
+            )
+    return fit
+
+
+def _enlarged(shape: RowShape, indices: Sequence[Index]) -> RowShape:
+    """The shape in which every example fits that is only evaluated."""
+    longest = max(int(index.lengths.max()) for index in indices)
+    return dataclasses.replace(
+        shape,
+        row_length=shape.row_length if longest <= shape.row_length else -(-longest // STEP_LENGTH) * STEP_LENGTH,
+        targets=max(shape.targets, *(int(index.sizes.targets.max()) for index in indices)),
+        images=max(shape.images, *(int(index.images.max()) for index in indices)),
+    )
+
+
 def _check_vocabulary(data: Data, rows: int) -> None:
     """A token that the embedding has no row for would be looked up as another one."""
     if int(data.index.highest_tokens.max()) < rows:
@@ -314,7 +272,7 @@ def _split(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
     held = max(1, round(fraction * count))
     if held >= count:
         raise UserError(f"data.eval_fraction={fraction} of {count} rows leaves nothing to train on")
-    order = epoch_order(count, seed, epoch=2**32)  # an epoch that training never reaches
+    order = generator(seed, 0, purpose="held out").permutation(count)
     return (
         Data(data.source, data.index.take(np.sort(order[held:]))),
         Data(data.source, data.index.take(np.sort(order[:held]))),

@@ -5,7 +5,6 @@ once, with the same forward pass, precision and row shape as training, and kept 
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 import jax
 import numpy as np
@@ -20,10 +19,11 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.logps_files import References
 from rlaifv_jax.prepare import Data, Run
 from rlaifv_jax.starting_model import StartingModel
-from rlaifv_jax.step import logprob_step
+from rlaifv_jax.state import compile_for, trace_logprobs
 
 SAMPLE = 8  # rows of an unsigned cache that are computed again
 TOLERANCE = 0.02  # and how far their sums may lie off
+Answers = tuple[np.ndarray, np.ndarray]  # log-probs float32[targets] of chosen and rejected
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -53,7 +53,7 @@ def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -
     missing = np.flatnonzero([int(row) not in done for row in data.index.rows])
     if len(missing):
         first = logps_files.next_number(shards)
-        _compute(run, Data(data.source, data.index.take(missing)), directory, model, fingerprint, first)
+        _compute(run, data, missing, directory, model, fingerprint, first)
         shards = logps_files.find_shards(directory)
     found = logps_files.read(shards)
     found.check(data.index.rows, data.index.target_counts, directory)
@@ -63,57 +63,68 @@ def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -
 def _compute(
     run: Run,
     data: Data,
+    missing: np.ndarray,
     directory: epath.Path,
     model: StartingModel,
     fingerprint: dict[str, str],
     first_shard: int,
 ) -> None:
-    """Fill `directory` with the log-probs of all rows of `data`, one file of `reference.shard_rows` at a time."""
+    """Fill `directory` with the log-probs of the `missing` examples, one file of `reference.shard_rows` at a time."""
     main = parallel.is_main()
     if main:
         directory.mkdir(parents=True, exist_ok=True)
-    size, rows, written = run.config.reference.shard_rows, data.index.rows, 0
-    answers: list[tuple[np.ndarray, np.ndarray]] = []  # of rows that are not written yet
-    bar = tqdm(total=len(rows), unit="row", desc="reference log-probs", disable=not main)
-    for values in _forward(run, data, model):
-        answers += values
+    size, written = run.config.reference.shard_rows, 0
+    ready: dict[int, Answers] = {}  # by position in the index: computed, not written yet
+    bar = tqdm(total=len(missing), unit="row", desc="reference log-probs", disable=not main)
+    for values in _forward(run, data, model, missing):
+        ready |= values
         bar.update(len(values))
-        last = written + len(answers) == len(rows)
-        while len(answers) >= size or (last and answers):
-            part = rows[written : written + size]
+        while written < len(missing):
+            part = missing[written : written + size]
+            if not all(place in ready for place in part):
+                break
+            answers = [ready.pop(place) for place in part]
             if main:
-                logps = [logps_files.encode_logps(*pair) for pair in answers[: len(part)]]
-                path = directory / logps_files.shard_name(first_shard, len(part))
-                logps_files.write_shard(path, source_table(data, part), logps, part, fingerprint)
-            first_shard, written, answers = first_shard + 1, written + len(part), answers[len(part) :]
+                logps = [logps_files.encode_logps(*pair) for pair in answers]
+                path, rows = directory / logps_files.shard_name(first_shard, len(part)), data.index.rows[part]
+                logps_files.write_shard(path, source_table(data, rows), logps, rows, fingerprint)
+            first_shard, written = first_shard + 1, written + len(part)
     bar.close()
     multihost_utils.sync_global_devices("reference log-probs are written")
 
 
-def _forward(run: Run, data: Data, model: StartingModel) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """Yields, step by step, the (chosen, rejected) log-probs of the rows of `data`, in order."""
+def _forward(run: Run, data: Data, model: StartingModel, places: np.ndarray) -> Iterator[dict[int, Answers]]:
+    """Yields, step by step, the log-probs of the examples at `places` in the index of `data`, by place."""
     params, frozen = model.params()
-    forward = (
-        jax.jit(partial(logprob_step, step=run.step), out_shardings=parallel.replicated(run.mesh))
-        .lower(params, frozen, run.abstract_batch(1))
-        .compile()
-    )
-    values: list[jax.Array] = []  # of steps that the devices may still be working on
-    place = 0
-    for _, batch in run.loader(data, shuffle=False):
-        values.append(forward(params, frozen, parallel.put_rows(batch, run.mesh, leading=1)))
-        if len(values) > 1:
-            yield _cut(values.pop(0), data.index.target_counts[place : place + run.micro_rows])
-            place += run.micro_rows
-    yield _cut(values.pop(), data.index.target_counts[place:])
+    forward = compile_for(run.mesh, trace_logprobs(run, params, frozen))
+    wanted = np.zeros(len(data.index), bool)
+    wanted[places] = True
+    batches = run.one_pass(data, wanted=wanted)
+
+    def found(step: int, values: jax.Array) -> dict[int, Answers]:
+        answers = _cut(values, batches.plan(step), data.index.target_counts)
+        return {place: answer for place, answer in answers.items() if wanted[place]}
+
+    before: tuple[int, jax.Array] | None = None  # a step that the devices may still be working on
+    for step, batch in batches:
+        values = forward(params, frozen, parallel.put_rows(batch, run.mesh, leading=1))
+        if before:
+            yield found(*before)
+        before = step, values
+    assert before is not None
+    yield found(*before)
 
 
-def _cut(values: jax.Array, counts: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """float32[1, B, R] and int[rows, 2] → (chosen, rejected) of the rows that are no padding."""
-    rows = np.asarray(values)[0]
-    return [
-        (row[:chosen], row[chosen : chosen + rejected]) for row, (chosen, rejected) in zip(rows, counts, strict=False)
-    ]
+def _cut(values: jax.Array, plan: list[list[int]], counts: np.ndarray) -> dict[int, Answers]:
+    """float32[1, B, R] → the (chosen, rejected) log-probs of every example of the planned rows."""
+    found: dict[int, Answers] = {}
+    for row, places in zip(np.asarray(values)[0], plan, strict=True):
+        start = 0
+        for place in places:
+            middle, end = start + counts[place, 0], start + counts[place].sum()
+            found[place] = (row[start:middle], row[middle:end])
+            start = end
+    return found
 
 
 def _adopt(run: Run, data: Data, model: StartingModel) -> References:
@@ -135,11 +146,12 @@ def _adopt(run: Run, data: Data, model: StartingModel) -> References:
     if run.config.reference.trust:
         return found
     places = np.sort(np.random.default_rng(run.config.seed).permutation(len(index))[:SAMPLE])
-    sample = Data(data.source, index.take(places))
     worst = 0.0
-    again = [pair for values in _forward(run, sample, model) for pair in values]
-    for place, pair in zip(places, again, strict=True):
-        for ours, theirs in zip(pair, answers[place], strict=True):
+    again: dict[int, Answers] = {}
+    for values in _forward(run, data, model, places):
+        again |= values
+    for place in places:
+        for ours, theirs in zip(again[place], answers[place], strict=True):
             off = abs(float(ours.sum()) - float(theirs.sum())) / max(abs(float(ours.sum())), 1e-6)
             worst = max(worst, off) if np.isfinite(off) else np.inf
     if not worst <= TOLERANCE:  # nan is no agreement

@@ -30,7 +30,6 @@ def train(config: Any) -> None:
     from rlaifv_jax.evaluate import Evaluator
     from rlaifv_jax.journal import Journal
     from rlaifv_jax.optim import make_optim, optimizer
-    from rlaifv_jax.plan import make_plan
     from rlaifv_jax.prepare import prepare
     from rlaifv_jax.reference import obtain
     from rlaifv_jax.starting_model import StartingModel
@@ -38,7 +37,7 @@ def train(config: Any) -> None:
 
     # ---------------------------------------------------------------- model, data, devices: opened and checked
     run = prepare(config)
-    plan = make_plan(config, len(run.train.index))
+    plan = run.plan
     optim = make_optim(config, plan.steps)
     transform = optimizer(optim)
     with jax.set_mesh(run.mesh):
@@ -62,15 +61,9 @@ def train(config: Any) -> None:
             state = checkpoints.restore(resumed, abstract)
             weights.mend(resumed, state)
         step = compile_step(run, transform, abstract, config.train.accumulate)
-        batches = run.loader(
-            run.train,
-            accumulate=config.train.accumulate,
-            start_step=start,
-            steps=plan.steps,
-            references=references[0],
-        )
+        batches = run.training_batches(start, references[0])
         evaluator = Evaluator(run, references[1], abstract) if run.held_out else None
-        journal = Journal(run, plan, optim, batches, start)
+        journal = Journal(run, optim, start)
 
         # ---------------------------------------------------------------- training
         for number, batch in journal.watch(batches):

@@ -47,7 +47,6 @@ def paths(tmp_path_factory, tokenizer_dir):
         ({"precision__compute": "float16"}, "precision.compute is 'float16'"),
         ({"train__row_length": 8}, "none of its 5 rows can be used (5 longer_than_row)"),
         ({"mesh__fsdp": 3}, "does not make the 1 devices"),
-        ({"train__accumulate": 3}, "must be a multiple of 3"),
         ({"data__template": "chatml"}, "llava_v1"),
         ({"data__eval_fraction": 0.99}, "leaves nothing to train on"),
         ({"train__log_every": 0}, "train.log_every is 0; it must be 1 or more"),

@@ -32,15 +32,6 @@ def test_impossible_meshes_are_refused(sizes):
         parallel.make_mesh(*sizes, devices=jax.devices()[:8])
 
 
-def test_rows_that_do_not_divide_name_the_legal_values():
-    mesh = parallel.make_mesh(2, 4, 1, devices=jax.devices()[:8])
-    parallel.check_rows(16, 2, mesh)
-    with pytest.raises(UserError, match="multiple of 8, for example 8 or 16"):
-        parallel.check_rows(12, 1, mesh)
-    with pytest.raises(UserError, match="multiple of 16, for example 16"):
-        parallel.check_rows(8, 2, mesh)
-
-
 def test_rows_reach_every_device_once():
     mesh = parallel.make_mesh(2, 2, 2, devices=jax.devices()[:8])
     assert parallel.local_rows(8, mesh).tolist() == list(range(8))

@@ -74,7 +74,6 @@ def test_what_is_written_can_be_read_as_data(computed):
         ({"model__path": "other"}, "model"),
         ({"data__template": "vicuna_v1"}, "template or tokenizer"),
         ({"data__image_aspect_ratio": "pad"}, "image preprocessing"),
-        ({"train__row_length": 256}, "row shape"),
         ({"precision__compute": "bfloat16"}, "compute precision"),
     ],
 )

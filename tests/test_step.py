@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlaifv_jax import parallel
+from rlaifv_jax import losses, parallel
 from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.models.blueprint import flat, split_frozen
 from rlaifv_jax.optim import optimizer
-from rlaifv_jax.step import init_state, logprob_step, train_step
+from rlaifv_jax.step import init_state, log_probs, logprob_step, train_step
 from tests import tiny
 
 TRANSFORM = optimizer(tiny.OPTIM)
@@ -27,11 +27,11 @@ def losses_and_params(rows, mesh=None, steps=3, step=None):
     params, frozen = split_frozen(tiny.params(), tiny.FROZEN)
     run = jax.jit(partial(train_step, step=step, optimizer=TRANSFORM))
     state = init_state(params, frozen, TRANSFORM)
-    losses = []
+    found = []
     for _ in range(steps):
         state, metrics = run(state, rows)
-        losses.append(float(metrics["loss"]))
-    return losses, state.params
+        found.append(float(metrics["loss"]))
+    return found, state.params
 
 
 def test_micro_steps_add_up_to_one_large_step():
@@ -53,24 +53,45 @@ def test_uneven_micro_steps_weigh_every_pair_alike():
     np.testing.assert_allclose(uneven, even, atol=1e-6)
 
 
-def test_pairs_sharing_a_row_equal_pairs_in_rows_of_their_own():
-    pairs = items(4)
-    shape = RowShape(row_length=128, targets=64, image_size=28, image_tokens=4, images=2, pairs=2)
-    alone, params = losses_and_params(tiny.batch([[item] for item in pairs]))
-    packed, again = losses_and_params(tiny.batch([pairs[:2], pairs[2:]], shape))
-    np.testing.assert_allclose(packed, alone, atol=1e-6)
-    for path, value in flat(again).items():
-        assert np.abs(value - flat(params)[path]).mean() < 5e-7, path
+def loss_metrics_gradients(rows, step):
+    params, frozen = split_frozen(tiny.params(), tiny.FROZEN)
+
+    def loss(params):
+        sums = losses.evaluate(log_probs(params, frozen, rows, step), rows, step.objective)
+        return sums.loss / sums.divisor, sums.metrics
+
+    (value, metrics), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return value, metrics, flat(gradients)
+
+
+@pytest.mark.parametrize("backend", ["dense", "flash_tpu", "flash_gpu"])
+def test_packed_rows_equal_pairs_in_rows_of_their_own(backend):
+    """Rows of three, two and one pair, with and without images, and an empty one: loss, metrics, every gradient."""
+    pairs = [*items(4), *items(2, seed=1, image=False)]
+    compute = dataclasses.replace(tiny.COMPUTE, attention=backend, tower_attention=backend)
+    step = dataclasses.replace(tiny.step(), compute=compute)
+    shape = RowShape(row_length=192, targets=96, image_size=28, image_tokens=4, images=2, pairs=3)
+    packed = tiny.batch([[pairs[4], pairs[0], pairs[1]], [pairs[2], pairs[5]], [], [pairs[3]]], shape)
+    alone = tiny.batch([[pair] for pair in pairs])
+    packed, alone = (jax.tree.map(lambda leaf: leaf[0], rows) for rows in (packed, alone))
+    value, metrics, gradients = loss_metrics_gradients(packed, step)
+    expected, expected_metrics, expected_gradients = loss_metrics_gradients(alone, tiny.step())
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+    for name, metric in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], metric, atol=1e-5, rtol=1e-5, err_msg=name)
+    for path, gradient in expected_gradients.items():
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(gradients[path], gradient, atol=1e-5 * max(scale, 1e-3), err_msg=path)
 
 
 def test_text_only_rows_train():
-    losses, _ = losses_and_params(tiny.batch([[item] for item in items(image=False)]))
-    assert losses[-1] < losses[0]
+    found, _ = losses_and_params(tiny.batch([[item] for item in items(image=False)]))
+    assert found[-1] < found[0]
 
 
 def test_sft_learns_the_answer():
-    losses, _ = losses_and_params(tiny.batch([[item] for item in items(answers=1)]), step=tiny.step(tiny.SFT), steps=8)
-    assert losses[-1] < losses[0] - 0.05
+    found, _ = losses_and_params(tiny.batch([[item] for item in items(answers=1)]), step=tiny.step(tiny.SFT), steps=8)
+    assert found[-1] < found[0] - 0.05
 
 
 def test_frozen_tower_stays_and_takes_no_moments():

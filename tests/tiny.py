@@ -1,6 +1,7 @@
 """A LLaVA small enough for every test, and rows to feed it."""
 
 import functools
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from rlaifv_jax.losses import Objective
 from rlaifv_jax.models.blueprint import Params, blueprint, random_params
 from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
-from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.models.llava import Llava, LlavaConfig
 from rlaifv_jax.optim import Optim
 from rlaifv_jax.step import Step
@@ -30,6 +31,7 @@ DECODER = DecoderConfig(
     head_width=12,
     rope_theta=1e4,
     rms_eps=1e-5,
+    window=None,
 )
 CONFIG = LlavaConfig(
     VISION,
@@ -38,7 +40,7 @@ CONFIG = LlavaConfig(
     image_std=(0.26862954, 0.26130258, 0.27577711),
 )
 BLUEPRINT = blueprint(Llava, CONFIG)
-COMPUTE = Compute(attention="dense", remat="full")
+COMPUTE = replace(PLAIN, remat="full")
 DPO = Objective("dpo", beta=0.1, average=False, sft_weight=0.0, reference_bfloat16=False)
 SFT = Objective("sft", beta=0.1, average=False, sft_weight=0.0, reference_bfloat16=False)
 OPTIM = Optim(

@@ -24,13 +24,24 @@ from rlaifv_jax.data import images
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.faults import BadRow, BadRowRecord
 from rlaifv_jax.data.orphans import leave_with_parent
+from rlaifv_jax.data.packing import Sizes
 from rlaifv_jax.data.schema import Example, Source
 from rlaifv_jax.errors import UserError
 
-VERSION = 3  # raise when the meaning of a scan changes: old files are then ignored
+VERSION = 4  # raise when the meaning of a scan changes: old files are then ignored
 CHUNK = 32  # rows a worker takes at a time
 POOL_FROM = 512  # fewer rows are checked sooner than worker processes have started
-ARRAYS = ("rows", "ids", "prefix_lengths", "answer_lengths", "target_counts", "truncated", "highest_tokens", "hashes")
+ARRAYS = (
+    "rows",
+    "ids",
+    "prefix_lengths",
+    "answer_lengths",
+    "target_counts",
+    "images",
+    "truncated",
+    "highest_tokens",
+    "hashes",
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,12 @@ class Index:
     prefix_lengths: np.ndarray  # int64[N]      positions of the prefix, image expanded
     answer_lengths: np.ndarray  # int64[N, A]   tokens of each branch
     target_counts: np.ndarray  # int64[N, A]   tokens to predict in each branch
+    images: np.ndarray  # int64[N]      0 or 1
     truncated: np.ndarray  # bool[N, A]    whether the maximum length cut the branch
     highest_tokens: np.ndarray  # int64[N]      largest token id
     hashes: np.ndarray  # uint8[N, 32]  SHA-256 of image bytes, turns and answers
     bad: tuple[BadRowRecord, ...]
     data_fingerprint: str  # SHA-256 over number and hash of all rows the scan found usable
-    row_length: int = 0  # set by `admit`
-    targets: int = 0  # set by `admit`
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,6 +69,11 @@ class Index:
     def lengths(self) -> np.ndarray:
         """Positions each example takes in a row: int64[N]."""
         return self.prefix_lengths + self.answer_lengths.sum(1)
+
+    @property
+    def sizes(self) -> Sizes:
+        """What each example takes of a row."""
+        return Sizes(self.lengths, self.target_counts.sum(1), self.images)
 
     def take(self, positions: np.ndarray) -> "Index":
         """The same index with only the examples at `positions` (int or bool), in the order given."""
@@ -98,13 +113,11 @@ def admit(
     *,
     row_length: int = 0,
     bad_rows: Literal["skip", "fatal"] = "skip",
-    round_length: int = 128,
-    round_targets: int = 64,
 ) -> Index:
-    """Decide which rows are trained on, and the fixed sizes of a row.
+    """Decide which rows are trained on.
 
-    `row_length` 0 means the longest example, rounded up; longer examples are bad rows otherwise. Raises
-    `UserError` when `bad_rows` is "fatal" and there is one, or when nothing is left.
+    Examples longer than `row_length` (0: no bound) are bad rows. Raises `UserError` when `bad_rows` is "fatal" and
+    there is one, or when nothing is left.
     """
     if bad_rows not in ("skip", "fatal"):
         raise UserError(f"data.bad_rows is {bad_rows!r}; choose 'skip' or 'fatal'")
@@ -124,12 +137,7 @@ def admit(
     if not len(index):
         counts = ", ".join(f"{n} {reason}" for reason, n in Counter(r.reason for r in bad).most_common())
         raise UserError(f"data: {index.path}: none of its {index.total} rows can be used ({counts})")
-    return replace(
-        index,
-        bad=tuple(bad),
-        row_length=row_length or _round_up(int(index.lengths.max()), round_length),
-        targets=_round_up(int(index.target_counts.sum(1).max()), round_targets),
-    )
+    return replace(index, bad=tuple(bad))
 
 
 def content_hash(example: Example) -> bytes:
@@ -141,11 +149,8 @@ def content_hash(example: Example) -> bytes:
     return digest.digest()
 
 
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-# A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, truncated, highest id, hash).
+# A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, images, truncated, highest
+# token id, hash).
 Record = BadRowRecord | tuple[Any, ...]
 
 
@@ -159,8 +164,9 @@ def _check_row(source: Source, encoder: Encoder, image_size: int, row: int) -> R
         return BadRowRecord(row, source.id(row), fault.reason, fault.detail)
     lengths = [len(answer.tokens) for answer in encoded.answers]
     counts = [int(answer.labels.sum()) for answer in encoded.answers]
-    highest = encoded.highest_token
-    return row, example.id, encoded.prefix_length, lengths, counts, encoded.truncated, highest, content_hash(example)
+    images_, highest = int(encoded.image_tokens > 0), encoded.highest_token
+    cut = encoded.truncated
+    return row, example.id, encoded.prefix_length, lengths, counts, images_, cut, highest, content_hash(example)
 
 
 _JOB: tuple[Source, Encoder, int] | None = None  # what a worker process was started for
@@ -202,7 +208,8 @@ def _run(source: Source, encoder: Encoder, image_size: int, workers: int, progre
 
 def _collect(source: Source, records: list[Record]) -> Index:
     good = [record for record in records if not isinstance(record, BadRowRecord)]
-    rows, ids, prefixes, lengths, counts, truncated, highest, hashes = zip(*good, strict=True) if good else ((),) * 8
+    columns = zip(*good, strict=True) if good else ((),) * 9
+    rows, ids, prefixes, lengths, counts, images_, truncated, highest, hashes = columns
     answers = 2 if source.objective == "dpo" else 1
     return Index(
         path=source.path,
@@ -212,6 +219,7 @@ def _collect(source: Source, records: list[Record]) -> Index:
         prefix_lengths=np.asarray(prefixes, np.int64),
         answer_lengths=np.asarray(lengths, np.int64).reshape(-1, answers),
         target_counts=np.asarray(counts, np.int64).reshape(-1, answers),
+        images=np.asarray(images_, np.int64),
         truncated=np.asarray(truncated, bool).reshape(-1, answers),
         highest_tokens=np.asarray(highest, np.int64),
         hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),

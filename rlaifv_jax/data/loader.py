@@ -1,4 +1,4 @@
-"""Batches in an order that depends on nothing but (seed, epoch, step), made by grain worker processes.
+"""Batches whose content depends on nothing but the step's number, made by grain worker processes.
 
 Resuming needs one integer, the step: every step's batch can be built from its number alone. That also makes
 the batches independent of the number of hosts and of workers.
@@ -15,7 +15,6 @@ from rlaifv_jax.data import images
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, content_hash
-from rlaifv_jax.data.order import stream_positions
 from rlaifv_jax.data.orphans import leave_with_parent
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.schema import Source
@@ -31,6 +30,17 @@ class TargetLogProbs(Protocol):
         """For a row of the source: float32[targets] for each answer."""
 
 
+class RowPlan(Protocol):
+    """Which examples stand in the rows of each step (rlaifv_jax.data.packing). Picklable."""
+
+    shape: RowShape
+    rows: int
+    steps: int
+
+    def __call__(self, step: int) -> list[list[int]]:
+        """`rows` lists of positions in the index, empty ones included."""
+
+
 class StepBuilder:
     """From a step's number to its batch, leaves `[A, B_local, …]`. A function that workers can be sent."""
 
@@ -39,43 +49,24 @@ class StepBuilder:
         source: Source,
         encoder: Encoder,
         index: Index,
-        shape: RowShape,
+        plan: RowPlan,
         *,
-        seed: int,
-        shuffle: bool,
-        wrap: bool,
         accumulate: int,
-        batch_rows: int,
         local_rows: np.ndarray,
         pad_mean: tuple[float, float, float] | None,
         references: TargetLogProbs | None,
     ):
-        self._source, self._encoder, self._shape = source, encoder, shape
+        self._source, self._encoder, self._plan = source, encoder, plan
         self._rows, self._hashes = index.rows, index.hashes  # the rest of the index stays at home
-        self._seed, self._shuffle, self._wrap = seed, shuffle, wrap
-        self._accumulate, self._batch_rows, self._local_rows = accumulate, batch_rows, local_rows
+        self._accumulate, self._local_rows = accumulate, local_rows
         self._references = references
         self._pad_mean = pad_mean
 
-    def row_plan(self, step: int) -> list[list[int]]:
-        """Which examples (positions in the index) stand in each of the A·B global rows of a step.
-
-        One example a row. A packing plan can take this method's place: everything after it takes lists of any
-        length.
-        """
-        count, per_step = len(self._rows), self._accumulate * self._batch_rows
-        start, stop = step * per_step, (step + 1) * per_step
-        if self._wrap:
-            return [[int(p)] for p in stream_positions(count, self._seed, start, stop, shuffle=self._shuffle)]
-        last = min(stop, count)
-        places = stream_positions(count, self._seed, start, last, shuffle=self._shuffle)
-        return [[int(p)] for p in places] + [[]] * (stop - last)
-
     def __call__(self, step: int) -> tuple[int, Batch]:
         leave_with_parent()
-        plan = self.row_plan(step)
-        wanted = [plan[a * self._batch_rows + b] for a in range(self._accumulate) for b in self._local_rows]
-        flat = build_rows([[self._item(position) for position in row] for row in wanted], self._shape)
+        rows, micro = self._plan(step), self._plan.rows // self._accumulate
+        wanted = [rows[a * micro + b] for a in range(self._accumulate) for b in self._local_rows]
+        flat = build_rows([[self._item(position) for position in row] for row in wanted], self._plan.shape)
         lead = (self._accumulate, len(self._local_rows))
         return step, Batch(*(leaf.reshape(lead + leaf.shape[1:]) for leaf in flat))
 
@@ -93,7 +84,7 @@ class StepBuilder:
                 picture = images.decode(example.image)
                 if self._pad_mean is not None:
                     picture = images.pad_to_square(picture, self._pad_mean)
-                pixels = images.center_crop(picture, self._shape.image_size)
+                pixels = images.center_crop(picture, self._plan.shape.image_size)
             reference = None if self._references is None else self._references.per_target(row)
             return Item(self._encoder.encode(example), pixels, reference)
         except Exception as error:
@@ -103,12 +94,10 @@ class StepBuilder:
 
 
 class Loader:
-    """Iterates over `(step, Batch)` with leaves `[A, B_local, …]` for steps `start_step` … `steps` - 1.
+    """Iterates over `(step, Batch)` with leaves `[A, B_local, …]` for steps `start_step` … `plan.steps` - 1.
 
-    `pairs_per_step` pairs make a step, in `accumulate` micro-steps of B rows. `local_rows` names the rows of
-    the global B that this process holds. `steps=None` means one pass, its last batch filled up with empty
-    rows (evaluation). `row_length` and `targets` 0 take the index's own. Iterating again starts at
-    `start_step` again.
+    The rows of a step are cut into `accumulate` micro-steps of B rows; `local_rows` names those of the B that this
+    process holds, None for all. Iterating again starts at `start_step` again.
 
     With `workers` > 0 the script needs `if __name__ == "__main__":`, because worker processes import it.
     """
@@ -118,48 +107,30 @@ class Loader:
         source: Source,
         encoder: Encoder,
         index: Index,
+        plan: RowPlan,
         *,
-        seed: int,
-        pairs_per_step: int,
-        image_size: int,
         accumulate: int = 1,
         local_rows: np.ndarray | Sequence[int] | None = None,
-        row_length: int = 0,
-        targets: int = 0,
         pad_mean: tuple[float, float, float] | None = None,
-        shuffle: bool = True,
         start_step: int = 0,
-        steps: int | None = None,
         workers: int = 0,
         references: TargetLogProbs | None = None,
     ):
-        if not len(index):
-            raise UserError(f"data: {index.path} has no usable row")
-        if accumulate < 1 or pairs_per_step < 1 or pairs_per_step % accumulate:
-            legal = ", ".join(str(n) for n in range(1, pairs_per_step + 1) if pairs_per_step % n == 0)
-            given = f"train.accumulate={accumulate} does not divide train.batch_pairs={pairs_per_step}"
-            raise UserError(f"{given}; legal: {legal}")
-        batch_rows = pairs_per_step // accumulate
+        if plan.rows % accumulate:
+            raise ValueError(f"{plan.rows} rows do not divide into {accumulate} micro-steps")
+        batch_rows = plan.rows // accumulate
         local = np.arange(batch_rows) if local_rows is None else np.asarray(local_rows, np.int64)
         if len(local) and not (local.min() >= 0 and local.max() < batch_rows):
             raise ValueError(f"local_rows {local.tolist()} are not all within the {batch_rows} rows of a batch")
-        row_length, targets = row_length or index.row_length, targets or index.targets
-        if not row_length or not targets:
-            raise ValueError("row_length and targets are not known: pass them, or an index that went through `admit`")
-        self.shape = RowShape(row_length, targets, image_size, encoder.image_tokens)
+        self.plan = plan
         self.start_step = start_step
-        self.steps = -(-len(index) // pairs_per_step) if steps is None else steps
         self._workers = workers
         self.build = StepBuilder(
             source,
             encoder,
             index,
-            self.shape,
-            seed=seed,
-            shuffle=shuffle,
-            wrap=steps is not None,
+            plan,
             accumulate=accumulate,
-            batch_rows=batch_rows,
             local_rows=local,
             pad_mean=pad_mean,
             references=references,
@@ -167,14 +138,14 @@ class Loader:
 
     def __len__(self) -> int:
         """Steps that are left to iterate over."""
-        return max(self.steps - self.start_step, 0)
+        return max(self.plan.steps - self.start_step, 0)
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         if not len(self):
             return
         import grain  # imports JAX: kept out of processes that only scan
 
-        steps = grain.MapDataset.range(self.start_step, self.steps).map(self.build)
+        steps = grain.MapDataset.range(self.start_step, self.plan.steps).map(self.build)
         # An element is a whole step, so buffers are kept short.
         read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         if len(self) <= WORTH_STARTING * self._workers or self._workers <= 0:

@@ -60,7 +60,9 @@ class ClipLayer(nnx.Module):
         query, key, value = (
             project(y).reshape(*y.shape[:2], heads, width) for project in (self.query, self.key, self.value)
         )
-        mixed = attention(query, key, value, layout=None, scale=width**-0.5, backend=compute.attention)
+        mixed = attention(
+            query, key, value, layout=None, scale=width**-0.5, window=None, backend=compute.tower_attention
+        )
         x = x + self.out(mixed.reshape(*x.shape))
         x = x + self.down(quick_gelu(self.up(self.mlp_norm(x))))
         return constrain(x, "batch", None, None)

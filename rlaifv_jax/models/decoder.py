@@ -13,7 +13,11 @@ from rlaifv_jax.parallel import constrain
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of a decoder. With kv_heads < heads, query heads share key/value heads in groups (arXiv 2305.13245)."""
+    """Sizes of a decoder.
+
+    With kv_heads < heads, query heads share key/value heads in groups (arXiv 2305.13245). window: how many positions
+    a token sees, itself included (arXiv 2310.06825); None: all before it.
+    """
 
     vocab_size: int
     width: int
@@ -24,6 +28,7 @@ class DecoderConfig:
     head_width: int
     rope_theta: float
     rms_eps: float
+    window: int | None
 
 
 class SelfAttention(nnx.Module):
@@ -35,17 +40,18 @@ class SelfAttention(nnx.Module):
         self.value = Linear(config.width, keys, ("embed", "heads"), bias=False, rngs=rngs)
         self.out = Linear(queries, config.width, ("heads", "embed"), bias=False, rngs=rngs)
 
-    def __call__(self, x: jax.Array, positions: jax.Array, layout: Layout, compute: Compute) -> jax.Array:
+    def __call__(self, x: jax.Array, layout: Layout, compute: Compute) -> jax.Array:
         c = self.config
         query = self.query(x).reshape(*x.shape[:2], c.heads, c.head_width)  # [B, T, H, C]
         key = self.key(x).reshape(*x.shape[:2], c.kv_heads, c.head_width)  # [B, T, K, C]
         value = self.value(x).reshape(*x.shape[:2], c.kv_heads, c.head_width)
         mixed = attention(
-            constrain(rotate(query, positions, c.rope_theta), "batch", None, "heads", None),
-            rotate(key, positions, c.rope_theta),
+            constrain(rotate(query, layout.positions, c.rope_theta), "batch", None, "heads", None),
+            rotate(key, layout.positions, c.rope_theta),
             value,
             layout=layout,
             scale=c.head_width**-0.5,
+            window=c.window,
             backend=compute.attention,
         )
         return self.out(mixed.reshape(*x.shape[:2], -1))
@@ -71,8 +77,8 @@ class DecoderLayer(nnx.Module):
         self.mlp_norm = RMSNorm(config.width, config.rms_eps)
         self.mlp = GatedMlp(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, positions: jax.Array, layout: Layout, compute: Compute) -> jax.Array:
-        x = x + self.attention(self.attention_norm(x), positions, layout, compute)
+    def __call__(self, x: jax.Array, layout: Layout, compute: Compute) -> jax.Array:
+        x = x + self.attention(self.attention_norm(x), layout, compute)
         x = x + self.mlp(self.mlp_norm(x))
         return constrain(x, "batch", None, None)
 
@@ -91,7 +97,7 @@ class Decoder(nnx.Module):
         table = constrain(self.embedding[...], "vocab", None)  # gathered over fsdp once, then looked up locally
         return constrain(table[tokens], "batch", None, None)
 
-    def __call__(self, x: jax.Array, positions: jax.Array, layout: Layout, compute: Compute) -> jax.Array:
+    def __call__(self, x: jax.Array, layout: Layout, compute: Compute) -> jax.Array:
         """[B, T, D] embeddings → [B, T, D] hidden states after the final norm."""
-        x = run(self.layers, x, lambda layer, h: layer(h, positions, layout, compute), compute)
+        x = run(self.layers, x, lambda layer, h: layer(h, layout, compute), compute)
         return self.norm(x)

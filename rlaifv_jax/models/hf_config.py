@@ -116,6 +116,7 @@ def decoder_config(section: Section) -> DecoderConfig:
         head_width=section.count("head_dim", width // heads),
         rope_theta=float(_rope_theta(section)),
         rms_eps=float(section.number("rms_norm_eps", 1e-6)),
+        window=None,  # LLaMA has none
     )
 
 

@@ -12,12 +12,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rlaifv_jax.ops.flash import KEPT
 from rlaifv_jax.ops.norm import layer_norm, rms_norm
 
 INIT_STD = 0.02  # of random weights; pretrained ones overwrite it
 
+# What the backward pass keeps of each layer beside its input; the rest is computed again.
 REMAT_POLICIES: dict[str, Any] = {
     "full": jax.checkpoint_policies.nothing_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names(KEPT),  # of the flash kernels: output, log-sum-exp
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "none": jax.checkpoint_policies.everything_saveable,
 }
@@ -27,12 +30,18 @@ REMAT_POLICIES: dict[str, Any] = {
 class Compute:
     """How to run a model; nothing here changes what it computes.
 
-    attention: backend of ops.attention. remat: what the backward pass keeps of each layer ('full' keeps
-    only its input, 'dots' the results of its matrix products, 'none' everything).
+    attention, tower_attention: backends of ops.attention for rows of tokens and for images. remat: what the backward
+    pass keeps of each layer (a key of REMAT_POLICIES). vocab_block: columns of the vocabulary that are projected onto
+    at once.
     """
 
     attention: str
+    tower_attention: str
     remat: str
+    vocab_block: int
+
+
+PLAIN = Compute(attention="dense", tower_attention="dense", remat="none", vocab_block=4096)  # small models, any device
 
 
 def parameter(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:

@@ -63,10 +63,11 @@ class Llava(nnx.Module):
         """The same with the rows' image features [B, I·P, D] at hand."""
         placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
         x = jnp.where((batch.patches >= 0)[..., None], placed, self.decoder.embed(batch.tokens))
-        layout = Layout(batch.segments, batch.branches)
-        return self.decoder(constrain(x, "batch", None, None), batch.positions, layout, compute)
+        layout = Layout(batch.segments, batch.branches, batch.positions)
+        return self.decoder(constrain(x, "batch", None, None), layout, compute)
 
     def log_probs(self, batch: Batch, compute: Compute) -> jax.Array:
         """float32[B, R]: log-probability of every target of the batch."""
         hidden = self.hidden(batch, compute)
-        return target_log_probs(hidden, self.decoder.head.kernel[...], batch.sources, batch.targets)
+        head = self.decoder.head.kernel[...]
+        return target_log_probs(hidden, head, batch.sources, batch.targets, vocab_block=compute.vocab_block)

@@ -1,38 +1,43 @@
 """Attention: one entry point for towers and decoders, whichever backend computes it.
 
-Training rows hold a shared prefix and several branches (see rlaifv_jax.data.batch). Who may look at whom is
-said by two integer vectors, never by a mask that somebody has to build:
+    dense       written out; materialises all scores, runs anywhere, and is what the others are tested against
+    flash_tpu   the kernels of flash_tpu.py; interpreted on a CPU
+    flash_gpu   the kernels of flash_gpu.py; interpreted on a CPU
+    cudnn       NVIDIA's kernels by way of jax.nn, for towers only: they know no branches
 
-    query i attends to key j  ⇔  segment[i] = segment[j]  ∧  j ≤ i  ∧  (branch[j] = 0  ∨  branch[j] = branch[i])
+Who sees whom is said by a Layout and a sliding window, see rlaifv_jax.ops.layout.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-BACKENDS = ("dense",)
+from rlaifv_jax.ops import flash_gpu, flash_tpu
+from rlaifv_jax.ops.flash import Kernels, flash
+from rlaifv_jax.ops.layout import Layout, allowed
+from rlaifv_jax.parallel import spec
+
+__all__ = ["BACKENDS", "KERNELS", "Layout", "attention", "default_backend"]
+
+KERNELS: dict[str, Kernels] = {"flash_tpu": flash_tpu.KERNELS, "flash_gpu": flash_gpu.KERNELS}
+BACKENDS = ("dense", *KERNELS, "cudnn")
 
 
-class Layout(NamedTuple):
-    """Which prefix and branch every token of a row belongs to: both int32[B, T]."""
-
-    segments: jax.Array
-    branches: jax.Array
-
-
-def allowed(layout: Layout) -> jax.Array:
-    """The rule above as bool[B, T, T], queries before keys."""
-    segments, branches = layout
-    rows = jnp.arange(segments.shape[-1])
-    same_segment = segments[:, :, None] == segments[:, None, :]
-    visible_branch = (branches[:, None, :] == 0) | (branches[:, :, None] == branches[:, None, :])
-    earlier = rows[:, None] >= rows[None, :]
-    return same_segment & visible_branch & earlier
+def default_backend(platform: str) -> str:
+    """The backend for devices whose `platform` is 'tpu', 'gpu', 'cuda' or 'cpu'."""
+    return {"tpu": "flash_tpu", "gpu": "flash_gpu", "cuda": "flash_gpu"}.get(platform, "dense")
 
 
 def attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, *, layout: Layout | None, scale: float, backend: str
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    layout: Layout | None,
+    scale: float,
+    window: int | None,
+    backend: str,
 ) -> jax.Array:
     """Scaled dot-product attention (arXiv 1706.03762) with grouped key/value heads.
 
@@ -41,19 +46,75 @@ def attention(
       key, value: [B, T, K, C]; query head h reads key/value head h // (H/K).
       layout: prefixes and branches of the rows; None lets every token see every other (image towers).
       scale: factor on the scores, C**-0.5 in every shipped model.
+      window: positions that a query sees, itself included (Mistral's sliding_window, arXiv 2310.06825); None: all.
       backend: one of BACKENDS.
 
     Returns:
-      [B, T, H, C] in `query.dtype`. Scores and softmax are float32.
+      [B, T, H, C] in `query.dtype`. Scores, softmax and sums are float32. Padding (segment 0) attends to nothing:
+      its output is 0, and so is every gradient that belongs to it.
+
+    Raises:
+      ValueError: a backend that does not exist, or cannot do what is asked.
     """
-    if backend != "dense":
-        raise ValueError(f"unknown attention backend {backend!r}; this version has {', '.join(BACKENDS)}")
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown attention backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if window is not None and layout is None:
+        raise ValueError("a sliding window needs a layout, whose positions it counts")
+    if backend == "cudnn":
+        if layout is not None:
+            raise ValueError(
+                "attention backend 'cudnn' cannot tell prefixes from branches; it serves image towers only. "
+                f"Decoders need one of {', '.join(name for name in BACKENDS if name != 'cudnn')}."
+            )
+        return _cudnn(query, key, value, scale)
+    if backend == "dense":
+        return _dense(query, key, value, layout, scale, window)
+
+    def attend(query: jax.Array, key: jax.Array, value: jax.Array, layout: Layout | None) -> jax.Array:
+        return flash(KERNELS[backend], query, key, value, layout=layout, scale=scale, window=window)
+
+    return _sharded(attend, query, key, value, layout)
+
+
+def _dense(
+    query: jax.Array, key: jax.Array, value: jax.Array, layout: Layout | None, scale: float, window: int | None
+) -> jax.Array:
     b, t, h, c = query.shape
     k = key.shape[2]
     grouped = query.reshape(b, t, k, h // k, c)
     scores = jnp.einsum("btkgc,bskc->bkgts", grouped, key, preferred_element_type=jnp.float32) * scale
-    if layout is not None:
-        mask = allowed(layout)[:, None, None]  # [B, 1, 1, T, T]
-        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)  # [B, K, H/K, T, T]
-    return jnp.einsum("bkgts,bskc->btkgc", weights, value).reshape(b, t, h, c)
+    if layout is None:
+        weights = jax.nn.softmax(scores, axis=-1)
+    else:
+        mask = allowed(layout, window)[:, None, None]  # [B, 1, 1, T, T]
+        weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min), axis=-1)
+        weights = jnp.where(mask, weights, 0)  # padding sees nothing, where the softmax of nothing is uniform
+    return jnp.einsum("bkgts,bskc->btkgc", weights.astype(value.dtype), value).reshape(b, t, h, c)
+
+
+def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, scale: float) -> jax.Array:
+    b, t = query.shape[:2]
+    # JAX refuses gradients of an odd number of tokens, such as the 577 of a tower.
+    query, key, value = (jnp.pad(x, ((0, 0), (0, t % 2), (0, 0), (0, 0))) for x in (query, key, value))
+    lengths = jnp.full(b, t, jnp.int32)
+    out = jax.nn.dot_product_attention(
+        query, key, value, scale=scale, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
+    return out[:, :t]
+
+
+def _sharded(
+    attend: Callable[..., jax.Array], query: jax.Array, key: jax.Array, value: jax.Array, layout: Layout | None
+) -> jax.Array:
+    """Run `attend` on every device's own rows and heads, since XLA cannot partition a kernel; without a mesh, as is.
+
+    What the mesh does not divide is computed whole on every device: rows, and all heads if there are too few
+    key/value heads, next to which their query heads have to lie.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return attend(query, key, value, layout)
+    heads = spec(("batch", None, "heads", None), key.shape, mesh)
+    rows = spec(("batch", None), query.shape[:2], mesh)
+    mapped = jax.shard_map(attend, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False)
+    return mapped(query, key, value, layout)

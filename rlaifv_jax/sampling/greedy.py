@@ -25,9 +25,8 @@ from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.templates import Turn, get_template, render_prompt
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 from rlaifv_jax.models.blueprint import Blueprint, Params
-from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.layers import PLAIN
 
-COMPUTE = Compute(attention="dense", remat="none")
 ROUND = 32  # row lengths are multiples of it, so that few shapes are compiled
 
 
@@ -105,7 +104,7 @@ def decode(
 @partial(jax.jit, static_argnames=("graph", "eos"))
 def _passes(params: Params, rows: Batch, starts: jax.Array, draft: jax.Array, *, graph: Any, eos: int) -> jax.Array:
     model = nnx.merge(graph, params)
-    features = model.image_features(rows.images[:, 0], COMPUTE)  # [B, P, D], once for all passes
+    features = model.image_features(rows.images[:, 0], PLAIN)  # [B, P, D], once for all passes
     head = model.decoder.head.kernel[...]  # [D, V]
     new = draft.shape[1]
     places = starts[:, None] + jnp.arange(new)  # [B, N], where the answers stand
@@ -114,7 +113,7 @@ def _passes(params: Params, rows: Batch, starts: jax.Array, draft: jax.Array, *,
     def check(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         draft, _, passes = state
         tokens = rows.tokens.at[lines, places].set(draft)
-        hidden = model.decode(features, rows._replace(tokens=tokens), COMPUTE)  # [B, T, D]
+        hidden = model.decode(features, rows._replace(tokens=tokens), PLAIN)  # [B, T, D]
         before = hidden[lines, places - 1]  # [B, N, D]
         logits = jnp.einsum("bnd,dv->bnv", before, head, preferred_element_type=jnp.float32)
         likely = jnp.argmax(logits, axis=-1).astype(jnp.int32)

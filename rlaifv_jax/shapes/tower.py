@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from rlaifv_jax.models.blueprint import Blueprint, Params
-from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.shapes.scene import CELLS, COLORS, SHAPES, SIZES, Scene, render
 from rlaifv_jax.shapes.splits import scene_at
 
@@ -23,7 +23,6 @@ ANSWERS = (
     len(COLORS) + 1,
     len(SHAPES) + 1,
 )  # classes of the three questions; 0 is "nothing here"
-COMPUTE = Compute(attention="dense", remat="none")
 
 
 def teach_to_see(
@@ -43,7 +42,7 @@ def teach_to_see(
 
     def loss(weights: Params, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = blueprint.module({**weights["model"], "decoder": params["decoder"]})
-        scores = model.image_features(images, COMPUTE) @ weights["probe"]  # [B, 9, classes]
+        scores = model.image_features(images, PLAIN) @ weights["probe"]  # [B, 9, classes]
         parts = jnp.split(scores, np.cumsum(ANSWERS)[:-1], axis=-1)
         each = [
             optax.softmax_cross_entropy_with_integer_labels(part, labels[..., question])
@@ -68,7 +67,7 @@ def teach_to_see(
         weights, state, accuracy = update(weights, state, images, labels)
         accuracies.append(accuracy)
     learnt = {**weights["model"], "decoder": params["decoder"]}
-    features = blueprint.module(learnt).image_features(images, COMPUTE)
+    features = blueprint.module(learnt).image_features(images, PLAIN)
     # The probe has drawn the features out; beside words they should be of a word's size.
     loudness = jnp.sqrt(jnp.mean(features**2))
     second = jax.tree.map(lambda leaf: leaf / loudness, learnt["projector"]["second"])

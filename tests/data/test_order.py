@@ -10,7 +10,7 @@ from rlaifv_jax.data.order import epoch_order, stream_positions
 @given(st.integers(1, 50), st.integers(-(2**40), 2**40), st.integers(0, 200), st.integers(1, 120))
 def test_any_window_of_the_stream_is_the_same_as_in_the_whole(count, seed, start, length):
     whole = np.concatenate([epoch_order(count, seed, epoch) for epoch in range((start + length) // count + 1)])
-    window = stream_positions(count, seed, start, start + length, shuffle=True)
+    window = stream_positions(count, seed, start, start + length)
     np.testing.assert_array_equal(window, whole[start : start + length])
     for epoch in range((start + length) // count):
         assert sorted(whole[epoch * count : (epoch + 1) * count]) == list(range(count))
@@ -19,10 +19,6 @@ def test_any_window_of_the_stream_is_the_same_as_in_the_whole(count, seed, start
 def test_seed_and_epoch_both_matter():
     orders = [tuple(epoch_order(100, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)]
     assert len(set(orders)) == 4
-
-
-def test_without_shuffling_the_order_is_that_of_the_file():
-    assert stream_positions(3, 0, 2, 8, shuffle=False).tolist() == [2, 0, 1, 2, 0, 1]
 
 
 def test_the_order_never_changes_between_versions():

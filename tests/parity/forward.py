@@ -9,10 +9,9 @@ from transformers import LlavaForConditionalGeneration
 
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.models.blueprint import Blueprint, Params
-from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.models.llava import LlavaConfig
 
-COMPUTE = Compute(attention="dense", remat="none")
 PATCHES, START, LENGTH = 4, 3, 17
 
 
@@ -62,7 +61,7 @@ def our_logits(plan: Blueprint, params: Params, batch: Batch) -> np.ndarray:
     @jax.jit
     def forward(params: Params, batch: Batch) -> jax.Array:
         model = plan.module(params)
-        return model.hidden(batch, COMPUTE) @ model.decoder.head.kernel[...]
+        return model.hidden(batch, PLAIN) @ model.decoder.head.kernel[...]
 
     return np.asarray(forward(params, batch))
 

@@ -11,7 +11,7 @@ from convert.load import StoredModel, open_model
 from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.parallel import make_mesh
 from tests.convert.llavas import TinyLlava
-from tests.parity.forward import COMPUTE, assert_close_logits, pixels, rows, torch_logits
+from tests.parity.forward import PLAIN, assert_close_logits, pixels, rows, torch_logits
 
 
 class Pair(NamedTuple):
@@ -35,7 +35,7 @@ def test_tower(pair: Pair) -> None:
         states = pair.hf.torch.model.vision_tower(images, output_hidden_states=True).hidden_states
     theirs = states[-2][:, 1:].numpy()
     model = pair.checkpoint.blueprint.module(pair.params)
-    ours = model.vision(images.permute(0, 2, 3, 1).numpy(), COMPUTE)
+    ours = model.vision(images.permute(0, 2, 3, 1).numpy(), PLAIN)
     np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
 
 
@@ -54,7 +54,7 @@ def test_logits(pair: Pair) -> None:
 def test_log_probs(pair: Pair) -> None:
     config = pair.checkpoint.config
     plan = pair.checkpoint.blueprint
-    log_probs = jax.jit(lambda params, batch: plan.module(params).log_probs(batch, COMPUTE))
+    log_probs = jax.jit(lambda params, batch: plan.module(params).log_probs(batch, PLAIN))
     for seed in range(3):
         batch = rows(config, 99, seed=seed)
         table = torch_logits(pair.hf.torch, batch, config, image_token=98).log_softmax(-1).numpy()

@@ -1,0 +1,1 @@
+"""Speed of this project beside PyTorch and the libraries people use today; see README.md."""

@@ -1,0 +1,147 @@
+"""One DPO step of a LLaVA of any size on one accelerator, bfloat16, random weights: seconds, MFU, memory.
+
+    python -m benchmarks.gpu_step --contender ours --json ours.json
+    python -m benchmarks.gpu_step --contender original --json original.json
+
+One contender a process, since each wants the whole memory. `ours` keeps float32 master weights, both Adam moments and
+computes in bfloat16, as the trainer does. The PyTorch contenders (benchmarks/two_rows.py) hold weights, gradients and
+moments in bfloat16, which is less than a good training keeps, and recompute layers in the backward pass
+(--no-remat: not).
+MFU counts model operations (rlaifv_jax/flops.py) of the shared rows for everybody: what the job needs, not what a
+contender spends on it. Sizes can be made small, to try the program on a CPU.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from benchmarks import timing
+from benchmarks.model import LLAVA_7B, Sizes, our_blueprint, torch_model
+from benchmarks.ours import FROZEN, make_optimizer, objective
+from benchmarks.pairs import PHOTOS, Lengths, Pair, items, make_pairs, shared_rows
+from benchmarks.recipe import Recipe
+from benchmarks.two_rows import CompletionOnly, Original
+from rlaifv_jax.flops import mfu, row_flops
+from rlaifv_jax.models.blueprint import cast, random_params, split_frozen
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.llava import Llava
+from rlaifv_jax.ops.attention import BACKENDS, default_backend
+from rlaifv_jax.step import Step, TrainState, init_state, train_step
+
+TORCH = {"original": Original, "completion_only": CompletionOnly}
+
+
+def ours(
+    pairs: Sequence[Pair], sizes: Sizes, recipe: Recipe, compute: Compute, per_row: int
+) -> tuple[Callable[[], float], dict[str, Any]]:
+    """(one update, what the compiler says of its memory in bytes)."""
+    plan, transform = our_blueprint(sizes), make_optimizer(recipe)
+    step = Step(plan, objective(recipe), compute, "bfloat16")
+
+    def start() -> TrainState:
+        params, frozen = split_frozen(random_params(Llava, plan.module(plan.shapes).config, 0), FROZEN)
+        return init_state(params, cast(frozen, jnp.bfloat16), transform)
+
+    rows = jax.device_put(shared_rows(items(pairs, sizes), sizes, per_row))
+    held = [jax.jit(start)()]
+    update = jax.jit(partial(train_step, step=step, optimizer=transform), donate_argnums=0)
+    compiled = update.lower(held[0], rows).compile()
+    memory: Any = compiled.memory_analysis()
+
+    def call() -> float:
+        held[0], metrics = jax.block_until_ready(compiled(held[0], rows))
+        return float(metrics["loss"])
+
+    return call, {
+        "row_length": rows.tokens.shape[-1],
+        "argument_bytes": memory.argument_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+    }
+
+
+def two_rows(name: str, pairs: Sequence[Pair], sizes: Sizes, recipe: Recipe, *, remat: bool) -> Callable[[], float]:
+    """One update of a PyTorch contender, whose policy is its own reference."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = torch_model(sizes, 0, device, torch.bfloat16)
+    if remat:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return TORCH[name](model, model, pairs, sizes, recipe).step
+
+
+def model_flops(pairs: Sequence[Pair], sizes: Sizes) -> float:
+    """Operations that a step on these pairs needs, in shared rows without padding."""
+    answers = np.array([[len(tokens) for tokens in pair.answers] for pair in pairs])
+    prefix = np.array([len(pair.prompt) + sizes.image_tokens - 1 for pair in pairs])
+    config = our_blueprint(sizes).module(our_blueprint(sizes).shapes).config
+    images = np.ones(len(pairs))
+    return float(row_flops(config, prefix, answers, answers.sum(1), images, train_vision=False).sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contender", choices=("ours", *TORCH), default="ours")
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--per-row", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--remat", default="full", help="what ours keeps for its backward pass")
+    parser.add_argument("--no-remat", action="store_true", help="PyTorch keeps everything")
+    parser.add_argument("--backend", choices=BACKENDS, default=default_backend(jax.default_backend()))
+    parser.add_argument("--tower-backend", choices=BACKENDS, default="")
+    parser.add_argument("--vocab-block", type=int, default=4096)
+    parser.add_argument("--photos", type=Path, default=PHOTOS)
+    parser.add_argument("--json", type=Path)
+    for size in fields(Sizes):
+        name = size.name.replace("_", "-")
+        parser.add_argument(f"--{name}", type=int, default=getattr(LLAVA_7B, size.name), help="of the model")
+    options = parser.parse_args()
+
+    sizes = replace(LLAVA_7B, **{size.name: getattr(options, size.name) for size in fields(Sizes)})
+    pairs = make_pairs(options.pairs, sizes, Lengths(), options.photos)
+    if options.contender == "ours":
+        compute = Compute(options.backend, options.tower_backend or options.backend, options.remat, options.vocab_block)
+        call, memory = ours(pairs, sizes, Recipe(), compute, options.per_row)
+    else:
+        call = two_rows(options.contender, pairs, sizes, Recipe(), remat=not options.no_remat)
+        memory = {}
+    times = timing.interleave({options.contender: call}, options.rounds)[options.contender]
+    seconds, needed = statistics.median(times.wall), model_flops(pairs, sizes)
+    result = {
+        "name": "DPO step, one accelerator, bfloat16",
+        "contender": options.contender,
+        "step_s": seconds,
+        "first_s": times.first,
+        "wall_s": times.wall,
+        "pairs_a_second": options.pairs / seconds,
+        "model_tflops": needed / 1e12,
+        "mfu": mfu(needed, seconds),
+        "memory": memory | peak_memory(),
+        "sizes": asdict(sizes),
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "versions": timing.versions(),
+        "hardware": timing.hardware(),
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n")
+
+
+def peak_memory() -> dict[str, int]:
+    """What the device's allocators report, in bytes; nothing on a CPU."""
+    found = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    peaks = {} if found is None else {"jax_peak_bytes": found}
+    return peaks | ({"torch_peak_bytes": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {})
+
+
+if __name__ == "__main__":
+    main()

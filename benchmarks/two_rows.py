@@ -1,0 +1,85 @@
+"""PyTorch contenders that train as RLAIF-V does: chosen and rejected in rows of their own, images twice.
+
+Both have what makes them fast here: SDPA attention without a mask (rows are padded on the right, where causal
+attention needs none), no gradient checkpointing, fused AdamW, reference log-probs computed before. The layout of rows
+and the loss are those of the parity tests.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import LlavaForConditionalGeneration, get_cosine_schedule_with_warmup
+
+from benchmarks.model import Sizes
+from benchmarks.pairs import Pair, items, normalized
+from benchmarks.recipe import Recipe
+from tests.parity.two_rows import collate, dpo_loss, log_prob_sums
+
+
+class Original:
+    """Logits and log-softmax of every position, as muffin/eval/muffin_inference_logp.py (get_batch_logps)."""
+
+    def __init__(
+        self,
+        model: LlavaForConditionalGeneration,
+        reference: LlavaForConditionalGeneration,
+        pairs: Sequence[Pair],
+        sizes: Sizes,
+        recipe: Recipe,
+    ):
+        self._model, self._beta = model, recipe.beta
+        pixels = normalized(pairs, sizes).to(model.dtype)
+        batch = collate(items(pairs, sizes), pixels, sizes.image_token)
+        self._batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        with torch.no_grad():
+            self._reference = log_prob_sums(reference, self._batch)
+        self._optimizer = adamw(model, recipe)
+        self._schedule = get_cosine_schedule_with_warmup(self._optimizer, 0, recipe.steps)
+
+    def log_prob_sums(self) -> torch.Tensor:
+        """Of the answers: float32[2N], chosen first."""
+        return log_prob_sums(self._model, self._batch)
+
+    def step(self) -> float:
+        loss = dpo_loss(self.log_prob_sums(), self._reference, self._beta)
+        loss.backward()
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        return loss.item()
+
+    def probe(self) -> tuple[float, float]:
+        loss = dpo_loss(self.log_prob_sums(), self._reference, self._beta)
+        loss.backward()
+        norm = gradient_norm(self._model)
+        self._optimizer.zero_grad()
+        return loss.item(), norm
+
+
+class CompletionOnly(Original):
+    """The same rows, but only hidden states that predict an answer's token meet the vocabulary."""
+
+    def log_prob_sums(self) -> torch.Tensor:
+        batch = self._batch
+        inputs = {"input_ids": batch["input_ids"], "pixel_values": batch["pixel_values"]}
+        hidden = self._model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        labels = batch["labels"][:, 1:]
+        mask = labels != -100
+        logits = self._model.lm_head(hidden[mask])  # [answer tokens, V]
+        values = logits.gather(1, labels[mask][:, None])[:, 0] - logits.logsumexp(-1)
+        return values.new_zeros(len(labels)).index_add(0, mask.nonzero()[:, 0], values)
+
+
+def adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """Over what is trained; matrices decay, norms and biases do not."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=recipe.eps, fused=True)
+
+
+def gradient_norm(model: torch.nn.Module) -> float:
+    """Global norm of the gradients that `backward` left."""
+    return float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))

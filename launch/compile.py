@@ -1,0 +1,146 @@
+"""Compile the steps of a run for a slice that is not there, and say what they would take on one of its chips.
+
+    python -m launch.compile --config=configs/llava15.py --topology=v5e:2x4,v5p:2x2x1
+    python -m launch.compile --config=configs/llava15_large.py --topology=v5e:4x4 --rows=4 --json
+    python -m launch.compile --config=configs/llava15.py --topology=v5e:4x4 --sweep
+
+Runs on any Linux machine: the compiler is the real one (libtpu; for GPUs JAX's CUDA plugin), the chips are not
+needed, and neither are weights or data. Sizes come from model.path, lengths from the published data set.
+
+    --topology=NAME,…   v4:2x2x2, v5e:4x4, v5p:2x2x4, v6e:2x4, …, h100:1x1x8
+    --slices=N          that many slices, joined by the data-centre network (mesh.data cuts across them)
+    --rows=N            rows of one micro-step for each chip that has rows of its own (with mesh.tensor=2 for each
+                        two chips), as full of pairs as the planner makes them; default: train.batch_pairs pairs
+    --steps=train,logprob    which steps; default both
+    --sweep             the largest --rows that fits
+    --json              one JSON object a line on standard output
+
+Peak memory is the compiler's own figure. Operations are counted in the program that is compiled, recomputation
+included; bytes are those that one chip receives. The MFU bound assumes that everything runs at its peak.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rlaifv_jax import cli
+
+STEPS = ("train", "logprob")
+
+
+def compile_all(config: Any) -> None:
+    """Every step on every topology that the command line names; exit status 1 if one does not fit."""
+    from absl import flags
+
+    from rlaifv_jax.config_values import check_computation
+    from rlaifv_jax.errors import UserError
+
+    values = flags.FLAGS
+    check_computation(config)
+    names = [name for name in values.topology.split(",") if name]
+    if not names:
+        raise UserError("which slice? Give --topology=v5e:4x4 or another; see --help")
+    steps = values.steps.split(",")
+    if unknown := [step for step in steps if step not in STEPS]:
+        raise UserError(f"--steps: {unknown[0]!r} is not known; choose from {', '.join(STEPS)}")
+    if values.rows < 0 or values.slices < 1:
+        raise UserError("--rows must not be negative and --slices at least 1")
+    fits = True
+    for name in names:
+        for step in steps:
+            tried = _sweep(config, name, step) if values.sweep else [(values.rows, None)]
+            for rows, found in tried:
+                found = found or measure(config, name, values.slices, rows, step)
+                _print(found, as_json=values.json)
+                fits &= found["fits"] or values.sweep
+    if not fits:
+        sys.exit(1)
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    from launch.report import lines
+
+    print(json.dumps(found) if as_json else "\n".join(lines(found)), flush=True)
+
+
+def _sweep(config: Any, name: str, step: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The largest number of rows that fits, found by doubling and halving; all tries are reported."""
+    from absl import flags
+
+    most, least, rows = 0, None, 1
+    while least is None or least - most > 1:
+        found = measure(config, name, flags.FLAGS.slices, rows, step)
+        yield rows, found
+        most, least = (rows, least) if found["fits"] else (most, rows)
+        rows = most * 2 if least is None else (most + least) // 2
+        if least == 1:
+            break
+    cli.say(f"{name}: {step} step fits with {most} rows for each chip that has rows of its own")
+
+
+def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[str, Any]:
+    """Compile one step for one topology; the object that --json prints. `fits` is False when memory runs out."""
+    import jax
+
+    from launch import chips, jobs, report, topologies
+    from rlaifv_jax import parallel
+    from rlaifv_jax.optim import make_optim, optimizer
+    from rlaifv_jax.state import abstract_state, compile_for, trace_logprobs, trace_step
+
+    chip = chips.find(topologies.check(name))
+    devices = topologies.devices(name, slices)
+    mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
+    planned = jobs.make_job(config, mesh, rows)
+    job = planned.job
+    transform = optimizer(make_optim(config, steps=1000))
+    state = abstract_state(job, transform)  # before set_mesh: it runs small operations, which these chips cannot
+    accumulate = config.train.accumulate if step == "train" else 1
+    found: dict[str, Any] = {
+        "topology": name if slices == 1 else f"{slices} x {name}",
+        "step": step,
+        "chips": devices.size,
+        "mesh": " x ".join(str(size) for size in mesh.shape.values()),
+        "rows": job.micro_rows * accumulate,
+        "row_length": job.shape.row_length,
+        "pairs": planned.pairs if step == "train" else planned.pairs // config.train.accumulate,
+    }
+    started = time.perf_counter()
+    with jax.set_mesh(mesh):
+        if step == "train":
+            traced = trace_step(job, transform, state, accumulate)
+        else:
+            traced = trace_logprobs(job, state.params, state.frozen)
+        try:
+            compiled = compile_for(mesh, traced)
+        except jax.errors.JaxRuntimeError as error:
+            shortage = jobs.shortage(error, chip, config)
+            if shortage is None:
+                raise
+            return found | {"fits": False, "peak_bytes": None, "hbm_bytes": chip.hbm_bytes} | shortage
+    found["compile_seconds"] = time.perf_counter() - started
+    optimizer_state = state.optimizer if step == "train" else ()
+    held = report.memory(compiled, chip, (state.params, state.frozen), optimizer_state, job.abstract_batch(accumulate))
+    share = 1 / devices.size
+    model = jobs.model_flops(planned, trained=step == "train") * share
+    return found | report.analyse(compiled, chip, held, model, jobs.executed_flops(planned, traced.jaxpr) * share)
+
+
+def _define_flags() -> None:
+    from absl import flags
+
+    flags.DEFINE_string("topology", "", "slices to compile for, separated by commas")
+    flags.DEFINE_integer("slices", 1, "number of slices")
+    flags.DEFINE_integer("rows", 0, "rows of a micro-step for each chip that has rows of its own")
+    flags.DEFINE_string("steps", ",".join(STEPS), "which steps")
+    flags.DEFINE_bool("sweep", False, "find the largest --rows that fits")
+    flags.DEFINE_bool("json", False, "one JSON object a line")
+
+
+def main() -> None:
+    cli.config_command(compile_all, __doc__ or "", define_flags=_define_flags)
+
+
+if __name__ == "__main__":
+    main()

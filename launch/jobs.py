@@ -1,0 +1,199 @@
+"""A job for a slice that is not there: the model's sizes, lengths like those of the published data, no weights."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from launch.chips import Chip
+from rlaifv_jax import flops, parallel, published
+from rlaifv_jax.data.packing import Deal, Fit, Sizes, TrainingPlan, fit_rows
+from rlaifv_jax.data.rows import RowShape
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.jaxpr_flops import dot_flops
+from rlaifv_jax.job import Job, make_step
+from rlaifv_jax.models.blueprint import Blueprint, blueprint
+from rlaifv_jax.models.families import Family, family_of
+from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD, KNOWN_TOWERS
+from rlaifv_jax.ops.attention import KERNELS, Layout
+from rlaifv_jax.ops.flash import kernel_flops
+
+EXAMPLES = 4096  # whose lengths rows are planned for
+STEPS = 32  # that the plan is checked against
+
+
+@dataclass(frozen=True)
+class Model:
+    """family, config, blueprint as in convert.load.StoredModel."""
+
+    family: Family
+    config: Any
+    blueprint: Blueprint
+
+
+@dataclass(frozen=True)
+class SliceJob:
+    """A job and the examples of one of its steps: how many, how long, and in which rows they stand."""
+
+    job: Job
+    model: Model
+    sizes: Sizes
+    rows: list[list[int]]
+
+    @property
+    def pairs(self) -> int:
+        return sum(len(row) for row in self.rows)
+
+
+@lru_cache(maxsize=4)
+def find_model(path: str, vision_path: str) -> Model:
+    """The sizes of a published model by its hub id, or those of a model that can be opened. No weights are read."""
+    if path in published.MODELS:
+        raw = published.MODELS[path]
+        family = family_of(raw, path)
+        config = family.parse(raw, path, KNOWN_TOWERS[raw["mm_vision_tower"]], (CLIP_MEAN, CLIP_STD))
+        return Model(family, config, blueprint(family.module, config))
+    if not path:
+        raise UserError("model.path is not set; give --config.model.path=PATH or a hub id")
+    from convert.load import open_model
+
+    stored = open_model(path, vision_path or None)
+    return Model(stored.family, stored.config, stored.blueprint)
+
+
+def make_job(config: Any, mesh: Mesh, rows_per_chip: int) -> SliceJob:
+    """Rows as the planner lays them out for these devices.
+
+    rows_per_chip: 0 for `train.batch_pairs` pairs; otherwise this many rows for each part of the mesh that has rows
+    of its own, with as many pairs as they hold.
+    """
+    model = find_model(config.model.path, config.model.vision_path)
+    sizes = published.lengths(EXAMPLES)
+    if model.config.image_tokens != published.IMAGE_TOKENS:
+        sizes = sizes._replace(tokens=sizes.tokens - published.IMAGE_TOKENS + model.config.image_tokens)
+    unit = parallel.rows_divisor(mesh) * config.train.accumulate
+    if rows_per_chip:
+        rows = rows_per_chip * unit
+        deal, fit = _filling(config, model, sizes, rows)
+    else:
+        deal = Deal(sizes.tokens, seed=config.seed, pairs=config.train.batch_pairs)
+        fit = _fit(config, model, sizes, deal, unit)
+        rows = fit.rows
+    plan = TrainingPlan(sizes, deal, fit.shape, rows=rows, steps=STEPS)
+    frozen = model.family.never_trained if config.train.vision else model.family.frozen
+    job = Job(config, mesh, fit.shape, rows, make_step(config, model.blueprint, mesh), frozen)
+    return SliceJob(job, model, sizes, plan(0))
+
+
+def model_flops(job: SliceJob, *, trained: bool) -> float:
+    """Of one step over all chips: what its examples need, without padding (rlaifv_jax.flops).
+
+    trained: forward and backward of all micro-steps; otherwise the forward pass of one micro-step.
+    """
+    places = np.array([place for row in job.rows for place in row])
+    targets = job.sizes.targets[places]
+    half = targets / 2  # two answers of about the same length
+    prefix, answers = job.sizes.tokens[places] - targets, np.stack([half, targets - half], axis=1)
+    config, images = job.model.config, job.sizes.images[places]
+    if trained:
+        vision = job.job.config.train.vision
+        return float(np.sum(flops.row_flops(config, prefix, answers, targets, images, train_vision=vision)))
+    forward = flops.decoder_flops(config.decoder, prefix, answers, targets) + images * flops.image_flops(config)
+    return float(np.sum(forward)) / job.job.config.train.accumulate
+
+
+def executed_flops(job: SliceJob, closed_jaxpr: Any) -> float:
+    """What a traced step executes over all chips, recomputation and the padding of rows and blocks included.
+
+    The attention kernels skip blocks that nobody sees: theirs are counted for the layout of the job's own rows.
+    """
+    decoder, step = job.model.config.decoder, job.job.step
+    kernels = KERNELS.get(step.compute.attention)
+    if kernels is None:
+        return dot_flops(closed_jaxpr)
+    per_row = kernel_flops(
+        kernels, _layout(job), decoder.heads, decoder.head_width, np.dtype(step.dtype), window=decoder.window
+    )
+    rows = job.job.micro_rows / len(job.rows)  # of one call, over all chips, relative to those of the layout
+    share = rows / job.job.mesh.size
+    return dot_flops(closed_jaxpr, kernels={name: value * share for name, value in per_row.items()})
+
+
+def _layout(job: SliceJob) -> Layout:
+    """int32[rows, T] ids of the job's rows, two answers of about the same length to each prefix."""
+    length = job.job.shape.row_length
+    layout = Layout(*np.zeros((3, len(job.rows), length), np.int32))
+    for number, row in enumerate(job.rows):
+        start = 0
+        for segment, place in enumerate(row, 1):
+            tokens, targets = int(job.sizes.tokens[place]), int(job.sizes.targets[place])
+            branches = np.repeat([0, 1, 2], [tokens - targets, targets // 2, targets - targets // 2])
+            layout.segments[number, start : start + tokens] = segment
+            layout.branches[number, start : start + tokens] = branches
+            for branch, first in ((0, 0), (1, tokens - targets), (2, tokens - targets)):
+                here = start + np.flatnonzero(branches == branch)
+                layout.positions[number, here] = first + np.arange(len(here))
+            start += tokens
+    return layout
+
+
+def shortage(error: Exception, chip: Chip, config: Any) -> dict[str, Any] | None:
+    """What the compiler's out-of-memory error means, and what would help; None for any other error."""
+    found = re.search(r"(?:required for \w[\w ]* \(|Used )([\d.]+)([KMG])\)? (?:exceeds available|of)", str(error))
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    reason = f"out of memory on a chip with {chip.hbm_bytes / 2**30:.2f} GiB"
+    if found:
+        needed = float(found[1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[found[2]]
+        reason = f"needs {needed / 2**30:.2f} GiB, {(needed - chip.hbm_bytes) / 2**30:.2f} more than a chip has"
+    return {"reason": reason, "hints": _hints(config)}
+
+
+def _hints(config: Any) -> list[str]:
+    hints = []
+    if config.train.remat != "full":
+        hints.append("--config.train.remat=full keeps least for the backward pass")
+    if config.optim.first_moment == "float32":
+        hints.append("--config.optim.first_moment=bfloat16 saves 2 bytes a parameter")
+    if config.attention.backend == "dense":
+        hints.append("--config.attention.backend=auto never holds the scores of a whole row")
+    hints += [
+        "fewer or shorter rows: --rows, --config.train.batch_pairs, --config.train.row_length",
+        "more micro-steps: --config.train.accumulate (gradients take 4 bytes a parameter then)",
+        "more chips: weights and optimizer state are spread over mesh.fsdp x mesh.tensor",
+    ]
+    return hints
+
+
+def _fit(config: Any, model: Model, sizes: Sizes, deal: Deal, unit: int) -> Fit:
+    return fit_rows(
+        sizes,
+        deal,
+        RowShape(config.train.row_length, 0, model.config.image_size, model.config.image_tokens),
+        steps=STEPS,
+        unit=unit,
+        longest_row=config.train.longest_row,
+        pairs_per_row=config.train.pairs_per_row,
+        image_cost=flops.image_cost(model.config),
+    )
+
+
+def _filling(config: Any, model: Model, sizes: Sizes, rows: int) -> tuple[Deal, Fit]:
+    """The most pairs that `rows` rows hold in every step."""
+    most = rows * (config.train.row_length or config.train.longest_row) // int(sizes.tokens.mean())
+    found: tuple[Deal, Fit] | None = None
+    low, high = 1, max(most, 1)
+    while low <= high:
+        pairs = (low + high) // 2
+        deal = Deal(sizes.tokens, seed=config.seed, pairs=pairs)
+        fit = _fit(config, model, sizes, deal, rows)
+        if fit.rows <= rows:
+            found, low = (deal, fit), pairs + 1
+        else:
+            high = pairs - 1
+    if found is None:
+        raise UserError(f"train.row_length={config.train.row_length} is shorter than the longest pair")
+    return found

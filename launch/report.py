@@ -1,0 +1,129 @@
+"""What a compiled step costs on one chip: memory, operations, transfers, and a bound of its speed."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from launch import bound, collectives, hlo, traffic
+from launch.chips import Chip
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one chip. `peak` is the compiler's; `activations` is what it holds beyond the arguments."""
+
+    weights: float
+    optimizer: float
+    batch: float
+    activations: float
+    peak: float
+    hbm: float
+
+    @property
+    def free(self) -> float:
+        return self.hbm - self.peak
+
+
+def shard_bytes(tree: Any) -> float:
+    """Bytes that one device holds of abstract arrays with shardings."""
+    leaves = jax.tree.leaves(tree)
+    return float(sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves))
+
+
+def memory(compiled: Any, chip: Chip, weights: Any, optimizer: Any, batch: Any) -> Memory:
+    """Trees of abstract arrays → what they and the rest take."""
+    analysis = compiled.memory_analysis()
+    peak = float(analysis.peak_memory_in_bytes)
+    return Memory(
+        weights=shard_bytes(weights),
+        optimizer=shard_bytes(optimizer),
+        batch=shard_bytes(batch),
+        activations=peak - float(analysis.argument_size_in_bytes),
+        peak=peak,
+        hbm=chip.hbm_bytes,
+    )
+
+
+def analyse(compiled: Any, chip: Chip, memory: Memory, model_flops: float, executed_flops: float) -> dict[str, Any]:
+    """Everything about one step on one chip, with plain numbers: the object that --json prints.
+
+    model_flops, executed_flops: this chip's share.
+    """
+    module = hlo.parse(compiled.as_text())
+    sites = collectives.sites(module)
+    kinds = collectives.by_kind(sites)
+    between = kinds.pop(collectives.BETWEEN_SLICES, None)  # over another network
+    overlapped = sum(kind.async_bytes for kind in kinds.values())
+    received = sum(kind.bytes for kind in kinds.values())
+    moved = traffic.hbm_bytes(module)
+    limits = bound.step_bound(chip, executed_flops, model_flops, moved, overlapped, received - overlapped)
+    return {
+        "fits": memory.peak <= chip.hbm_bytes,
+        "peak_bytes": memory.peak,
+        "hbm_bytes": chip.hbm_bytes,
+        "weights_bytes": memory.weights,
+        "optimizer_bytes": memory.optimizer,
+        "batch_bytes": memory.batch,
+        "activation_bytes": memory.activations,
+        "free_bytes": memory.free,
+        "model_flops": model_flops,
+        "executed_flops": executed_flops,
+        "hbm_traffic_bytes": moved,
+        "collectives": {
+            name: {"count": kind.executions, "sites": kind.sites, "bytes": kind.bytes, "async_bytes": kind.async_bytes}
+            for name, kind in kinds.items()
+        },
+        "received_bytes": received,
+        "between_slices_bytes": between.bytes if between else 0.0,
+        "loops_counted_once": sum(trips is None for trips in module.trips.values()),
+        "async_gather_share": collectives.async_gather_share(sites),
+        "seconds_at_least": limits.seconds,
+        "seconds_by_cause": {cause: getattr(limits, cause) for cause in ("compute", "hbm", "async_ici", "sync_ici")},
+        "mfu_bound": limits.mfu_bound,
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    title = (
+        f"{found['topology']} · {found['step']} step · {found['rows']} rows of {found['row_length']} positions, "
+        f"{found['pairs']} pairs · mesh {found['mesh']}"
+    )
+    if found["peak_bytes"] is None:
+        return [title, f"  does not fit: {found['reason']}", *(f"    {hint}" for hint in found["hints"])]
+    held = " · ".join(f"{name} {found[f'{name}_bytes'] / GIB:.2f}" for name in ("weights", "optimizer", "activation"))
+    seconds = " · ".join(f"{cause} {value:.3f}" for cause, value in found["seconds_by_cause"].items())
+    share = found["async_gather_share"]
+    return [
+        title,
+        f"  memory, GiB a chip: {held} · peak {found['peak_bytes'] / GIB:.2f} of {found['hbm_bytes'] / GIB:.2f}, "
+        f"{found['free_bytes'] / GIB:.2f} free" + ("" if found["fits"] else "  DOES NOT FIT"),
+        f"  operations, TFLOP a chip: model {found['model_flops'] / 1e12:.1f} · executed "
+        f"{found['executed_flops'] / 1e12:.1f}",
+        f"  received, GB a chip: {found['received_bytes'] / 1e9:.2f}"
+        + (f", gathers overlapped {share:.1%}" if share is not None else ""),
+        *(
+            f"    {name}: {kind['sites']} sites, {kind['count']:.0f} times, {kind['bytes'] / 1e9:.2f} GB "
+            f"({kind['async_bytes'] / 1e9:.2f} overlapped)"
+            for name, kind in found["collectives"].items()
+        ),
+        *_remarks(found),
+        f"  at least, seconds: {seconds} → MFU bound {found['mfu_bound']:.1%} (a bound, no prediction)",
+        f"  compiled in {found['compile_seconds']:.0f} s",
+    ]
+
+
+def _remarks(found: dict[str, Any]) -> list[str]:
+    remarks = []
+    if found["between_slices_bytes"]:
+        remarks.append(
+            f"    between slices: {found['between_slices_bytes'] / 1e9:.2f} GB over the data-centre network, "
+            "not in the bound"
+        )
+    if found["loops_counted_once"]:
+        remarks.append(f"    {found['loops_counted_once']} loops of unknown length are counted once")
+    return remarks

@@ -1,0 +1,78 @@
+"""Values of a config that cannot work, found before anything else is done."""
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.losses import OBJECTIVES
+from rlaifv_jax.models.layers import REMAT_POLICIES
+from rlaifv_jax.ops.attention import BACKENDS
+
+
+def check_values(config: Any) -> None:
+    """Raise `UserError` naming the key and what it can be."""
+    check_computation(config)
+    for key, path in (("model.path", config.model.path), ("data.path", config.data.path)):
+        if not path:
+            raise UserError(f"{key} is not set; give --config.{key}=PATH or a hub id")
+    if config.wandb.project and importlib.util.find_spec("wandb") is None:
+        raise UserError("wandb.project is set but wandb is not installed: pip install wandb")
+
+
+def check_computation(config: Any) -> None:
+    """The same for everything but the places of model, data and logs."""
+    floats = ("float32", "bfloat16")
+    choices: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+        "train.objective": (config.train.objective, tuple(OBJECTIVES)),
+        "train.remat": (config.train.remat, tuple(REMAT_POLICIES)),
+        "attention.backend": (config.attention.backend, ("auto", *(name for name in BACKENDS if name != "cudnn"))),
+        "attention.tower": (config.attention.tower, ("", *BACKENDS)),
+        "precision.compute": (config.precision.compute, floats),
+        "precision.params": (config.precision.params, floats),
+        "optim.first_moment": (config.optim.first_moment, floats),
+        "data.bad_rows": (config.data.bad_rows, ("skip", "fatal")),
+        "data.image_aspect_ratio": (config.data.image_aspect_ratio, ("crop", "pad")),
+    }
+    for key, (value, legal) in choices.items():
+        if value not in legal:
+            raise UserError(f"{key} is {value!r}; it can be {' or '.join(map(repr, legal))}")
+    at_least = {
+        "train.batch_pairs": 1,
+        "train.accumulate": 1,
+        "train.row_length": 0,
+        "train.longest_row": 1,
+        "train.pairs_per_row": 0,
+        "train.vocab_block": 128,
+        "train.log_every": 1,
+        "train.eval_every": 0,
+        "train.steps": 0,
+        "train.epochs": 0,
+        "checkpoint.every": 0,
+        "seed": 0,
+        "data.max_length": 1,
+        "data.workers": 0,
+        "checkpoint.keep": 1,
+        "reference.shard_rows": 1,
+        "optim.lr": 0,
+        "optim.weight_decay": 0,
+        "optim.grad_clip": 0,
+        "optim.eps": 0,
+    }
+    for key, least in at_least.items():
+        group, _, name = key.rpartition(".")
+        value = config[group][name] if group else config[name]
+        if not value >= least or value == math.inf:  # also catches nan
+            raise UserError(f"{key} is {value}; it must be {least} or more")
+    for key in ("warmup_ratio", "beta1", "beta2"):
+        if not 0 <= config.optim[key] < 1:
+            raise UserError(f"optim.{key} is {config.optim[key]}; it must lie in 0 … 1, below 1")
+    if not math.isfinite(config.dpo.sft_weight):
+        raise UserError(f"dpo.sft_weight is {config.dpo.sft_weight}; it must be a finite number")
+    if not math.isfinite(config.dpo.beta) or config.dpo.beta <= 0:
+        raise UserError(f"dpo.beta is {config.dpo.beta}; it must be above 0")
+    if not 0 <= config.data.eval_fraction < 1:
+        raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
+    if config.data.eval_fraction and config.data.eval_path:
+        raise UserError("data.eval_fraction and data.eval_path are both set; choose one")

@@ -1,0 +1,61 @@
+"""What the compiler needs to know of a run, and nothing more: no weights, no data, no files.
+
+`prepare` makes one of a config and its data (a `Run` is a `Job`); `launch.compile` makes one of a config alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from rlaifv_jax import parallel
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.rows import RowShape, empty_batch
+from rlaifv_jax.losses import Objective
+from rlaifv_jax.models.blueprint import Blueprint
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.ops.attention import default_backend
+from rlaifv_jax.step import Step
+
+
+@dataclass(frozen=True)
+class Job:
+    """T, R, I and S are fields of `shape`.
+
+    rows: of a step, over all devices and micro-steps. frozen: prefixes of the parameters that are not trained.
+    """
+
+    config: Any
+    mesh: Mesh
+    shape: RowShape
+    rows: int
+    step: Step
+    frozen: tuple[str, ...]
+
+    @property
+    def micro_rows(self) -> int:
+        """B: rows of one micro-step, over all devices."""
+        return self.rows // self.config.train.accumulate
+
+    def abstract_batch(self, accumulate: int) -> Batch:
+        """Shapes and shardings of `[A, B, …]` rows, to compile for."""
+        where = parallel.rows_sharding(self.mesh, leading=1)
+        rows = empty_batch(self.micro_rows, self.shape)
+        return Batch(*(jax.ShapeDtypeStruct((accumulate, *x.shape), x.dtype, sharding=where) for x in rows))
+
+
+def make_step(config: Any, blueprint: Blueprint, mesh: Mesh) -> Step:
+    """The step that a config describes, on the devices of `mesh`."""
+    backend = config.attention.backend
+    if backend == "auto":
+        backend = default_backend(mesh.devices.flat[0].platform)
+    objective = Objective(
+        config.train.objective,
+        config.dpo.beta,
+        config.dpo.average,
+        config.dpo.sft_weight,
+        config.reference.bfloat16,
+    )
+    compute = Compute(backend, config.attention.tower or backend, config.train.remat, config.train.vocab_block)
+    return Step(blueprint, objective, compute, config.precision.compute)

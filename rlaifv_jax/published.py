@@ -1,0 +1,51 @@
+"""What is published of the models and the data of RLAIF-V, as far as planning needs it: sizes and lengths.
+
+For work without the weights and the pairs at hand: compiling ahead of time, benchmarks, tests of packing.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from rlaifv_jax.data.packing import Sizes
+
+IMAGE_TOKENS = 576
+
+
+def _llava(width: int, mlp_width: int, layers: int, heads: int) -> dict[str, Any]:
+    """config.json of a LLaVA-1.5 in the original's form."""
+    return {
+        "model_type": "llava_llama",
+        "hidden_size": width,
+        "intermediate_size": mlp_width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": 32000,
+        "rms_norm_eps": 1e-5,
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "mm_vision_select_layer": -2,
+        "mm_vision_select_feature": "patch",
+    }
+
+
+_7B, _13B = _llava(4096, 11008, 32, 32), _llava(5120, 13824, 40, 40)
+MODELS: dict[str, dict[str, Any]] = {
+    "liuhaotian/llava-v1.5-7b": _7B,
+    "liuhaotian/llava-v1.5-13b": _13B,
+    "openbmb/RLAIF-V-7B": _7B,
+}
+
+
+def lengths(count: int, seed: int = 0, kind: str = "normal") -> Sizes:
+    """Lengths like those of RLAIF-V-Dataset: an image, 60 ± 12 tokens of prompt, two answers of 75 ± 55, 362 at most.
+
+    kind: how answers spread about their mean, 'normal' (cut at 1) or the long-tailed 'gamma'.
+    """
+    chance = np.random.default_rng(seed)
+    prompts = np.clip(chance.normal(60, 12, count).round(), 20, None)
+    shape = (75 / 55) ** 2
+    drawn = chance.normal(75, 55, (count, 2)) if kind == "normal" else chance.gamma(shape, 75 / shape, (count, 2))
+    answers = np.clip(drawn.round(), 1, 362)
+    tokens = (IMAGE_TOKENS + prompts + answers.sum(1)).astype(np.int64)
+    return Sizes(tokens, answers.sum(1).astype(np.int64), np.ones(count, np.int64))
