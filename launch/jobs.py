@@ -1,6 +1,8 @@
 """A job for a slice that is not there: the model's sizes, lengths like those of the published data, no weights."""
 
+import copy
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,7 +12,16 @@ from jax.sharding import Mesh
 
 from launch.chips import Chip
 from rlaifv_jax import flops, parallel, published
-from rlaifv_jax.data.packing import Deal, Fit, Sizes, TrainingPlan, fit_rows
+from rlaifv_jax.data.packing import (
+    MOST_PAIRS,
+    STEP_LENGTH,
+    Deal,
+    Fit,
+    Sizes,
+    TrainingPlan,
+    best_fit,
+    fit_rows,
+)
 from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.jaxpr_flops import dot_flops
@@ -182,18 +193,30 @@ def _fit(config: Any, model: Model, sizes: Sizes, deal: Deal, unit: int) -> Fit:
 
 
 def _filling(config: Any, model: Model, sizes: Sizes, rows: int) -> tuple[Deal, Fit]:
-    """The most pairs that `rows` rows hold in every step."""
-    most = rows * (config.train.row_length or config.train.longest_row) // int(sizes.tokens.mean())
-    found: tuple[Deal, Fit] | None = None
-    low, high = 1, max(most, 1)
-    while low <= high:
-        pairs = (low + high) // 2
+    """The most pairs that `rows` rows hold in every step, at the row length that is fullest with many pairs."""
+    per_row, length = max(_density(config, model, sizes, length) for length in _row_lengths(config, sizes))
+    fixed = copy.deepcopy(config)
+    fixed.train.row_length = length
+    for pairs in range(int(rows * per_row * length), 0, -1):
         deal = Deal(sizes.tokens, seed=config.seed, pairs=pairs)
-        fit = _fit(config, model, sizes, deal, rows)
+        fit = _fit(fixed, model, sizes, deal, rows)
         if fit.rows <= rows:
-            found, low = (deal, fit), pairs + 1
-        else:
-            high = pairs - 1
-    if found is None:
-        raise UserError(f"train.row_length={config.train.row_length} is shorter than the longest pair")
-    return found
+            return deal, fit
+    raise AssertionError("a row holds every pair")
+
+
+def _row_lengths(config: Any, sizes: Sizes) -> Sequence[int]:
+    longest = -(-int(sizes.tokens.max()) // STEP_LENGTH) * STEP_LENGTH
+    if config.train.row_length and config.train.row_length < longest:
+        raise UserError(f"train.row_length={config.train.row_length} is shorter than the longest pair, {longest}")
+    if config.train.row_length:
+        return [config.train.row_length]
+    return range(longest, max(longest, config.train.longest_row) + 1, STEP_LENGTH)
+
+
+def _density(config: Any, model: Model, sizes: Sizes, length: int) -> tuple[float, int]:
+    """Pairs for each position of rows of this length, and the length."""
+    most = config.train.pairs_per_row or MOST_PAIRS
+    shape = RowShape(length, length, model.config.image_size, model.config.image_tokens, images=most, pairs=most)
+    count = len(sizes.tokens)
+    return count / len(best_fit(sizes, range(count), shape)) / length, length

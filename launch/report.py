@@ -77,6 +77,7 @@ def analyse(compiled: Any, chip: Chip, memory: Memory, model_flops: float, execu
             name: {"count": kind.executions, "sites": kind.sites, "bytes": kind.bytes, "async_bytes": kind.async_bytes}
             for name, kind in kinds.items()
         },
+        "largest_arrays": _largest(module, count=30),
         "received_bytes": received,
         "between_slices_bytes": between.bytes if between else 0.0,
         "loops_counted_once": sum(trips is None for trips in module.trips.values()),
@@ -85,6 +86,19 @@ def analyse(compiled: Any, chip: Chip, memory: Memory, model_flops: float, execu
         "seconds_by_cause": {cause: getattr(limits, cause) for cause in ("compute", "hbm", "async_ici", "sync_ici")},
         "mfu_bound": limits.mfu_bound,
     }
+
+
+def _largest(module: hlo.Module, count: int) -> list[dict[str, Any]]:
+    """The largest distinct arrays in HBM that the program makes or takes."""
+    arrays = {
+        array
+        for name in hlo.executions(module)
+        for instruction in module.computations[name].instructions.values()
+        for array in instruction.arrays
+        if array.space == hlo.HBM
+    }
+    largest = sorted(arrays, key=lambda array: -array.bytes)[:count]
+    return [{"dtype": array.dtype, "shape": list(array.shape), "bytes": array.bytes} for array in largest]
 
 
 def lines(found: dict[str, Any]) -> list[str]:
