@@ -30,7 +30,7 @@ from benchmarks.model import LLAVA_7B, Sizes, our_blueprint, torch_model
 from benchmarks.ours import FROZEN, make_optimizer, objective
 from benchmarks.pairs import PHOTOS, Lengths, Pair, items, make_pairs, shared_rows
 from benchmarks.recipe import Recipe
-from benchmarks.two_rows import CompletionOnly, Original
+from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
 from rlaifv_jax.flops import mfu, row_flops
 from rlaifv_jax.models.blueprint import cast, random_params, split_frozen
 from rlaifv_jax.models.layers import Compute
@@ -38,7 +38,7 @@ from rlaifv_jax.models.llava import Llava
 from rlaifv_jax.ops.attention import BACKENDS, default_backend
 from rlaifv_jax.step import Step, TrainState, init_state, train_step
 
-TORCH = {"original": Original, "completion_only": CompletionOnly}
+TORCH = {"original": Original, "completion_only": CompletionOnly, "two_rows_best": TwoRowsBest}
 
 
 def ours(

@@ -2,8 +2,9 @@
 
     python -m benchmarks.train_step --json train_step.json
 
-Contenders: this project, `original` and `completion_only` (benchmarks/two_rows.py), and, where TRL is installed, the
-four of benchmarks/trl_dpo.py. Pixels and tokens are in memory before the clock starts; what differs is the step.
+Contenders: this project, the three of benchmarks/two_rows.py (torch.compile needs a C++ compiler), and, where TRL is
+installed, the four of benchmarks/trl_dpo.py. Pixels and tokens are in memory before the clock starts, only the step is
+timed.
 """
 
 import argparse
@@ -20,12 +21,12 @@ from benchmarks.model import SMALL, Sizes
 from benchmarks.ours import Ours
 from benchmarks.pairs import PHOTOS, Lengths, Pair, make_pairs
 from benchmarks.recipe import Recipe
-from benchmarks.two_rows import CompletionOnly, Original
+from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
 from rlaifv_jax.models.layers import PLAIN, Compute
 
 POLICY_SEED, REFERENCE_SEED = 0, 1
 RECIPE = Recipe()
-TWO_ROWS = {"original": Original, "completion_only": CompletionOnly}
+TWO_ROWS = {"original": Original, "completion_only": CompletionOnly, "two_rows_best": TwoRowsBest}
 TRL = {
     "trl": {"precomputed": False, "compact": False},
     "trl_no_reference": {"precomputed": True, "compact": False},
