@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import timing
 from benchmarks.pairs import answer_lengths
-from rlaifv_jax.ops.attention import Layout, attention, default_backend
+from rlaifv_jax.ops.attention import BACKENDS, Layout, attention, default_backend
 
 Gradients = tuple[Any, Any, Any]
 Place = tuple[int, int, slice, slice]  # shared row, row of its own, places there of one stretch of tokens in both
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--width", type=int, default=64, help="of a head")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--backends", nargs="+", default=[default_backend(jax.default_backend())])
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=[default_backend(jax.default_backend())])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--cores", type=int, default=0)
     parser.add_argument("--json", type=Path)

@@ -33,7 +33,7 @@ from benchmarks.recipe import Recipe
 from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
 from rlaifv_jax.flops import mfu, row_flops
 from rlaifv_jax.models.blueprint import cast, random_params, split_frozen
-from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.layers import REMAT_POLICIES, Compute
 from rlaifv_jax.models.llava import Llava
 from rlaifv_jax.ops.attention import BACKENDS, default_backend
 from rlaifv_jax.step import Step, TrainState, init_state, train_step
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--per-row", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--remat", default="full", help="what ours keeps for its backward pass")
+    parser.add_argument("--remat", choices=REMAT_POLICIES, default="attention", help="what ours keeps of each layer")
     parser.add_argument("--no-remat", action="store_true", help="PyTorch keeps everything")
     parser.add_argument("--backend", choices=BACKENDS, default=default_backend(jax.default_backend()))
     parser.add_argument("--tower-backend", choices=BACKENDS, default="")

@@ -25,7 +25,8 @@ SHORTEST = 8  # tokens of an answer
 class Lengths:
     """Text tokens of a prompt, and mean and standard deviation of an answer's tokens, end token included.
 
-    The defaults are about those of openbmb/RLAIF-V-Dataset; lengths are normal, SHORTEST at least.
+    The default means are about those of openbmb/RLAIF-V-Dataset, whose answers spread twice as much; lengths are
+    normal, SHORTEST at least.
     """
 
     prompt: int = 60

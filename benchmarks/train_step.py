@@ -9,7 +9,7 @@ timed.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from benchmarks.ours import Ours
 from benchmarks.pairs import PHOTOS, Lengths, Pair, make_pairs
 from benchmarks.recipe import Recipe
 from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
-from rlaifv_jax.models.layers import PLAIN, Compute
+from rlaifv_jax.models.layers import PLAIN, REMAT_POLICIES, Compute
+from rlaifv_jax.ops.attention import BACKENDS, default_backend
 
 POLICY_SEED, REFERENCE_SEED = 0, 1
 RECIPE = Recipe()
@@ -61,14 +62,17 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=0, help="0: all this process may use")
     parser.add_argument("--peers", nargs="*", choices=installed()[1:], help="default: all that are installed")
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="a directory with JPEG files")
-    parser.add_argument("--remat", default=PLAIN.remat, help="what ours keeps for its backward pass")
+    parser.add_argument("--remat", choices=REMAT_POLICIES, default="dots", help="what ours keeps of each layer")
+    parser.add_argument("--backend", choices=BACKENDS, help="of our attention; default: as in training")
+    parser.add_argument("--vocab-block", type=int, default=32000, help="logits that ours has at once, of a token")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
     cores = timing.limit_cores(options.cores)
     lengths = Lengths()
     pairs = make_pairs(options.pairs, SMALL, lengths, options.photos)
-    compute = replace(PLAIN, remat=options.remat)
+    backend = options.backend or default_backend(jax.default_backend())
+    compute = Compute(backend, backend, options.remat, options.vocab_block)
     names = (timing.OURS, *options.peers) if options.peers else installed()
     entrants = {name: build(name, pairs, SMALL, compute=compute, per_row=options.per_row) for name in names}
     losses = ", ".join(f"{name} {entrant.probe()[0]:.6f}" for name, entrant in entrants.items())
@@ -78,8 +82,9 @@ def main() -> None:
         "pairs": options.pairs,
         "per_row": options.per_row,
         "cores": cores,
+        "backend": backend,
         "remat": options.remat,
-        "vocab_block": compute.vocab_block,
+        "vocab_block": options.vocab_block,
         **asdict(lengths),
         "pictures": "photographs" if any(options.photos.glob("**/*.jpg")) else "rendered",
         "device": jax.devices()[0].platform,

@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     config.train.pairs_per_row = 0  # most pairs in a row; 0: as many as pay, 1: no packing
     config.train.vision = False  # also train the image tower (the original's receives no gradient)
     # What the backward pass keeps of each layer: 'full' recomputation keeps only its input, 'attention' also the output
-    # of the flash kernels (so they run once), 'dots' the results of all matrix products, 'none' everything.
+    # of attention (so it runs once; not with 'dense'), 'dots' also all products with weights, 'none' everything.
     config.train.remat = "attention"
     config.train.vocab_block = 4096  # most columns of the vocabulary to hold logits of at once
     config.train.log_every = 1  # steps between lines of metrics.jsonl
@@ -80,8 +80,8 @@ def get_config() -> ConfigDict:
     config.mesh = ConfigDict({"data": 1, "fsdp": -1, "tensor": 1})
     config.precision = ConfigDict({"compute": "bfloat16", "params": "float32"})
 
-    # 'auto': Pallas kernels on TPUs and GPUs, 'dense' elsewhere. Or 'dense', 'flash_tpu', 'flash_gpu'. The image tower
-    # can have another ('cudnn' too, on GPUs); empty: the same.
+    # 'auto': Pallas kernels on TPUs and GPUs ('flash_tpu', 'flash_gpu'), 'blocked' on CPUs. Or 'dense', the reference.
+    # The image tower can have another ('cudnn' too, on GPUs); empty: the same.
     config.attention = ConfigDict({"backend": "auto", "tower": ""})
 
     # Optional Weights & Biases: the project's name; empty: off.

@@ -33,11 +33,6 @@ class StepBound:
         """The step takes at least this long."""
         return max(self.compute, self.hbm, self.async_ici) + self.sync_ici
 
-    @property
-    def limit(self) -> str:
-        """The largest cause: 'compute', 'hbm', 'async_ici' or 'sync_ici'."""
-        return max(("compute", "hbm", "async_ici", "sync_ici"), key=lambda cause: getattr(self, cause))
-
 
 def step_bound(
     chip: Chip, executed_flops: float, model_flops: float, hbm_bytes: float, async_bytes: float, sync_bytes: float

@@ -37,9 +37,7 @@ CHIPS = (
     _chip("v5e", "TPU v5 lite", 15.75 * GIB, 0.81e12, 4 * 45e9),
     _chip("v5p", "TPU v5", 95.74 * GIB, 2.8e12, 6 * 90e9),
     _chip("v6e", "TPU v6 lite", 31.25 * GIB, 1.6e12, 4 * 90e9),
-    _chip("a100", "NVIDIA A100-SXM4-80GB", 80e9, 2.039e12, 300e9),
-    _chip("h100", "NVIDIA H100 80GB HBM3", 80e9, 3.35e12, 450e9),
-    _chip("h200", "NVIDIA H200", 141e9, 4.8e12, 450e9),
+    _chip("h100", "NVIDIA H100 80GB HBM3", 84_978_434_048, 3.35e12, 450e9),  # memory as in launch/gpu_target.py
 )
 
 

@@ -23,7 +23,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from launch.hlo import Computation, Instruction, Module, executions
+from launch.hlo import Computation, Instruction, Module
+from launch.loops import executions
 
 # Kind → bytes received by one chip for each byte of its operands, as a function of the group size n.
 RECEIVED = {

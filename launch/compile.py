@@ -5,14 +5,15 @@
     python -m launch.compile --config=configs/llava15.py --topology=v5e:4x4 --sweep
 
 Runs on any Linux machine: the compiler is the real one (libtpu; for GPUs JAX's CUDA plugin), the chips are not
-needed, and neither are weights or data. Sizes come from model.path, lengths from the published data set.
+needed, and neither are weights or data. Sizes come from model.path; lengths are drawn like those of the published
+pairs, and rows hold every step of four epochs of 5,342 of them.
 
     --topology=NAME,…   v4:2x2x2, v5e:4x4, v5p:2x2x4, v6e:2x4, …, h100:1x1x8
     --slices=N          that many slices, joined by the data-centre network (mesh.data cuts across them)
     --rows=N            rows of one micro-step for each chip that has rows of its own (with mesh.tensor=2 for each
                         two chips), as full of pairs as the planner makes them; default: train.batch_pairs pairs
     --steps=train,logprob    which steps; default both
-    --sweep             the largest --rows that fits
+    --sweep             find the largest --rows that fits
     --json              one JSON object a line on standard output
 
 Peak memory is the compiler's own figure. Operations are counted in the program that is compiled, recomputation
@@ -22,7 +23,7 @@ included; bytes are those that one chip receives. The MFU bound assumes that eve
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from rlaifv_jax import cli
@@ -47,37 +48,42 @@ def compile_all(config: Any) -> None:
         raise UserError(f"--steps: {unknown[0]!r} is not known; choose from {', '.join(STEPS)}")
     if values.rows < 0 or values.slices < 1:
         raise UserError("--rows must not be negative and --slices at least 1")
+    if values.sweep and values.rows:
+        raise UserError("--sweep looks for the number of rows; leave out --rows")
     fits = True
     for name in names:
         for step in steps:
-            tried = _sweep(config, name, step) if values.sweep else [(values.rows, None)]
-            for rows, found in tried:
-                found = found or measure(config, name, values.slices, rows, step)
+
+            def attempt(rows: int, name: str = name, step: str = step) -> bool:
+                found = measure(config, name, values.slices, rows, step)
                 _print(found, as_json=values.json)
-                fits &= found["fits"] or values.sweep
+                return bool(found["fits"])
+
+            if not values.sweep:
+                fits &= attempt(values.rows)
+                continue
+            most = most_rows(attempt)
+            cli.say(f"{name}: {step} step fits with {most} rows for each chip that has rows of its own")
+            fits &= most > 0
     if not fits:
         sys.exit(1)
+
+
+def most_rows(fits: Callable[[int], bool]) -> int:
+    """The greatest number of rows that fits, 0 if not even one does; found by doubling, then by halving the gap."""
+    most, least = 0, 1  # what fits, and what is tried next; then the least that is known not to fit
+    while fits(least):
+        most, least = least, 2 * least
+    while least - most > 1:
+        middle = (most + least) // 2
+        most, least = (middle, least) if fits(middle) else (most, middle)
+    return most
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
     from launch.report import lines
 
     print(json.dumps(found) if as_json else "\n".join(lines(found)), flush=True)
-
-
-def _sweep(config: Any, name: str, step: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """The largest number of rows that fits, found by doubling and halving; all tries are reported."""
-    from absl import flags
-
-    most, least, rows = 0, None, 1
-    while least is None or least - most > 1:
-        found = measure(config, name, flags.FLAGS.slices, rows, step)
-        yield rows, found
-        most, least = (rows, least) if found["fits"] else (most, rows)
-        rows = most * 2 if least is None else (most + least) // 2
-        if least == 1:
-            break
-    cli.say(f"{name}: {step} step fits with {most} rows for each chip that has rows of its own")
 
 
 def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[str, Any]:

@@ -20,20 +20,20 @@ from rlaifv_jax.data.packing import (
     Sizes,
     TrainingPlan,
     best_fit,
-    fit_rows,
+    whole_steps,
 )
 from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.jaxpr_flops import dot_flops
-from rlaifv_jax.job import Job, make_step
+from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models.blueprint import Blueprint, blueprint
 from rlaifv_jax.models.families import Family, family_of
 from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD, KNOWN_TOWERS
 from rlaifv_jax.ops.attention import KERNELS, Layout
 from rlaifv_jax.ops.flash import kernel_flops
 
-EXAMPLES = 4096  # whose lengths rows are planned for
-STEPS = 32  # that the plan is checked against
+# Rows have to hold every step of a run like the published one: four epochs of one alignment round.
+EXAMPLES, EPOCHS = 5342, 4
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,19 @@ def make_job(config: Any, mesh: Mesh, rows_per_chip: int) -> SliceJob:
         rows = rows_per_chip * unit
         deal, fit = _filling(config, model, sizes, rows)
     else:
-        deal = Deal(sizes.tokens, seed=config.seed, pairs=config.train.batch_pairs)
-        fit = _fit(config, model, sizes, deal, unit)
+        deal, fit = _planned(config, model, sizes, config.train.batch_pairs, unit)
         rows = fit.rows
-    plan = TrainingPlan(sizes, deal, fit.shape, rows=rows, steps=STEPS)
-    frozen = model.family.never_trained if config.train.vision else model.family.frozen
+    plan = TrainingPlan(sizes, deal, fit.shape, rows=rows, steps=1)
+    frozen = model.family.untrained(train_vision=config.train.vision)
     job = Job(config, mesh, fit.shape, rows, make_step(config, model.blueprint, mesh), frozen)
     return SliceJob(job, model, sizes, plan(0))
+
+
+def _planned(config: Any, model: Model, sizes: Sizes, pairs: int, unit: int) -> tuple[Deal, Fit]:
+    """Steps of so many pairs, and rows that hold each of them."""
+    deal, steps = Deal(sizes.tokens, seed=config.seed, pairs=pairs), -(-EPOCHS * EXAMPLES // pairs)
+    longest = int(sizes.tokens.max())
+    return deal, plan_rows(config, model.config, sizes, deal, steps=steps, unit=unit, longest=longest)
 
 
 def model_flops(job: SliceJob, *, trained: bool) -> float:
@@ -179,34 +185,20 @@ def _hints(config: Any) -> list[str]:
     return hints
 
 
-def _fit(config: Any, model: Model, sizes: Sizes, deal: Deal, unit: int) -> Fit:
-    return fit_rows(
-        sizes,
-        deal,
-        RowShape(config.train.row_length, 0, model.config.image_size, model.config.image_tokens),
-        steps=STEPS,
-        unit=unit,
-        longest_row=config.train.longest_row,
-        pairs_per_row=config.train.pairs_per_row,
-        image_cost=flops.image_cost(model.config),
-    )
-
-
 def _filling(config: Any, model: Model, sizes: Sizes, rows: int) -> tuple[Deal, Fit]:
     """The most pairs that `rows` rows hold in every step, at the row length that is fullest with many pairs."""
     per_row, length = max(_density(config, model, sizes, length) for length in _row_lengths(config, sizes))
     fixed = copy.deepcopy(config)
     fixed.train.row_length = length
     for pairs in range(int(rows * per_row * length), 0, -1):
-        deal = Deal(sizes.tokens, seed=config.seed, pairs=pairs)
-        fit = _fit(fixed, model, sizes, deal, rows)
+        deal, fit = _planned(fixed, model, sizes, pairs, rows)
         if fit.rows <= rows:
             return deal, fit
     raise AssertionError("a row holds every pair")
 
 
 def _row_lengths(config: Any, sizes: Sizes) -> Sequence[int]:
-    longest = -(-int(sizes.tokens.max()) // STEP_LENGTH) * STEP_LENGTH
+    longest = whole_steps(int(sizes.tokens.max()))
     if config.train.row_length and config.train.row_length < longest:
         raise UserError(f"train.row_length={config.train.row_length} is shorter than the longest pair, {longest}")
     if config.train.row_length:

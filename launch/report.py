@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from launch import bound, collectives, hlo, traffic
+from launch import bound, collectives, hlo, loops, traffic
 from launch.chips import Chip
 
 GIB = 2**30
@@ -80,7 +80,7 @@ def analyse(compiled: Any, chip: Chip, memory: Memory, model_flops: float, execu
         "largest_arrays": _largest(module, count=30),
         "received_bytes": received,
         "between_slices_bytes": between.bytes if between else 0.0,
-        "loops_counted_once": sum(trips is None for trips in module.trips.values()),
+        "loops_counted_once": sum(trips is None for trips in loops.trip_counts(module).values()),
         "async_gather_share": collectives.async_gather_share(sites),
         "seconds_at_least": limits.seconds,
         "seconds_by_cause": {cause: getattr(limits, cause) for cause in ("compute", "hbm", "async_ici", "sync_ici")},
@@ -92,7 +92,7 @@ def _largest(module: hlo.Module, count: int) -> list[dict[str, Any]]:
     """The largest distinct arrays in HBM that the program makes or takes."""
     arrays = {
         array
-        for name in hlo.executions(module)
+        for name in loops.executions(module)
         for instruction in module.computations[name].instructions.values()
         for array in instruction.arrays
         if array.space == hlo.HBM
@@ -119,7 +119,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"  operations, TFLOP a chip: model {found['model_flops'] / 1e12:.1f} · executed "
         f"{found['executed_flops'] / 1e12:.1f}",
         f"  received, GB a chip: {found['received_bytes'] / 1e9:.2f}"
-        + (f", gathers overlapped {share:.1%}" if share is not None else ""),
+        + (f", gathers and permutes overlapped {share:.1%}" if share is not None else ""),
         *(
             f"    {name}: {kind['sites']} sites, {kind['count']:.0f} times, {kind['bytes'] / 1e9:.2f} GB "
             f"({kind['async_bytes'] / 1e9:.2f} overlapped)"

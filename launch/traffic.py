@@ -1,4 +1,5 @@
-"""Bytes a chip moves to and from its HBM in one step, read from the compiler's text. A lower bound.
+"""Bytes a chip moves to and from its HBM in one step, read from the compiler's text. A lower bound, but for
+conditionals, all of whose branches count.
 
 Every executed instruction reads its operands and writes its results once, times the trips of its loops. Arrays in
 other memories (VMEM, S(1) in the text) are free, so a prefetch from HBM counts and the use of its copy does not.
@@ -16,7 +17,8 @@ import re
 from collections.abc import Iterable
 
 from launch.collectives import chain_role
-from launch.hlo import HBM, Array, Computation, Instruction, Module, executions
+from launch.hlo import HBM, Array, Computation, Instruction, Module
+from launch.loops import executions
 
 # Instructions that only name arrays or pass control; what they control counts by itself.
 _NAMES = ("bitcast", "constant", "get-tuple-element", "parameter", "tuple")

@@ -55,8 +55,13 @@ def decoder_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any
 
 def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any, *, train_vision: bool) -> Any:
     """Model FLOPs of training on rows of a LLaVA-like config (`vision`, `decoder`): float64[N]."""
-    per_image = 3 * image_flops(config) - (0 if train_vision else 2) * tower_flops(config.vision)
+    per_image = _trained_image_flops(config, train_vision=train_vision)
     return 3 * decoder_flops(config.decoder, prefix, answers, targets) + np.asarray(images) * per_image
+
+
+def _trained_image_flops(config: Any, *, train_vision: bool) -> float:
+    """Forward and backward of one image: the projector is trained always, the tower only if it is said."""
+    return 3 * image_flops(config) - (0 if train_vision else 2) * tower_flops(config.vision)
 
 
 def image_flops(config: Any) -> float:
@@ -65,9 +70,10 @@ def image_flops(config: Any) -> float:
     return tower_flops(vision) + 2 * config.image_tokens * (vision.width * decoder.width + decoder.width**2)
 
 
-def image_cost(config: Any) -> float:
-    """A forward pass of the tower for one image, in positions of the decoder that cost as much to train on."""
-    return tower_flops(config.vision) / float(3 * decoder_flops(config.decoder, [1], [[0]], [0])[0])
+def image_cost(config: Any, *, train_vision: bool) -> float:
+    """What training on one image takes in tower and projector, in positions of the decoder that take as much."""
+    position = 3 * float(decoder_flops(config.decoder, [1], [[0]], [0])[0])
+    return _trained_image_flops(config, train_vision=train_vision) / position
 
 
 def mfu(flops: float, seconds: float) -> float | None:

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from rlaifv_jax import parallel
+from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.packing import Deal, Fit, Sizes, fit_rows
 from rlaifv_jax.data.rows import RowShape, empty_batch
 from rlaifv_jax.losses import Objective
 from rlaifv_jax.models.blueprint import Blueprint
@@ -43,6 +44,21 @@ class Job:
         where = parallel.rows_sharding(self.mesh, leading=1)
         rows = empty_batch(self.micro_rows, self.shape)
         return Batch(*(jax.ShapeDtypeStruct((accumulate, *x.shape), x.dtype, sharding=where) for x in rows))
+
+
+def plan_rows(config: Any, model: Any, sizes: Sizes, deal: Deal, *, steps: int, unit: int, longest: int) -> Fit:
+    """Row length, pairs in a row and rows in a step as a config wants them; see `fit_rows`. model: its own config."""
+    return fit_rows(
+        sizes,
+        deal,
+        RowShape(config.train.row_length, 0, model.image_size, model.image_tokens),
+        steps=steps,
+        unit=unit,
+        longest=longest,
+        longest_row=config.train.longest_row,
+        pairs_per_row=config.train.pairs_per_row,
+        image_cost=flops.image_cost(model, train_vision=config.train.vision),
+    )
 
 
 def make_step(config: Any, blueprint: Blueprint, mesh: Mesh) -> Step:

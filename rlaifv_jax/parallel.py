@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -60,7 +61,7 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Any = None) -> Mesh:
     """The mesh `('data', 'fsdp', 'tensor')` over all devices; one size may be -1 for 'the rest'.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+      UserError: the sizes do not multiply to the number of devices, or would cut weights across slices.
     """
     devices = np.asarray(jax.devices() if devices is None else devices)
     sizes = [data, fsdp, tensor]
@@ -72,9 +73,22 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Any = None) -> Mesh:
             f"mesh.data × mesh.fsdp × mesh.tensor = {data} × {fsdp} × {tensor} does not make the "
             f"{devices.size} devices of this job; one of the three may be -1, which takes the rest."
         )
-    if devices.flat[0].platform == "tpu":  # neighbours on the mesh are neighbours in the slice
-        return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices.flatten().tolist())
-    return Mesh(devices.reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+    types = (AxisType.Auto,) * 3
+    if devices.flat[0].platform != "tpu":
+        return Mesh(devices.reshape(sizes), AXES, axis_types=types)
+    # Neighbours on the mesh are neighbours in the slice.
+    chips = devices.flatten().tolist()
+    slices = len({getattr(chip, "slice_index", 0) for chip in chips})
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=chips)
+    if sizes[0] % slices:
+        raise UserError(
+            f"mesh.data is {sizes[0]}, but these chips are {slices} slices: give a multiple of {slices}, since only "
+            "mesh.data may cross the network between slices"
+        )
+    inner = (sizes[0] // slices, *sizes[1:])
+    placed = mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), chips, allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=types)
 
 
 def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any) -> P:

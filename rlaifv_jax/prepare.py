@@ -16,25 +16,24 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from convert.load import StoredModel, open_model
-from rlaifv_jax import flops, parallel
+from rlaifv_jax import parallel
 from rlaifv_jax.cli import say
 from rlaifv_jax.config_values import check_values
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, admit, scan
 from rlaifv_jax.data.loader import Loader, RowPlan, TargetLogProbs
 from rlaifv_jax.data.order import generator
-from rlaifv_jax.data.packing import STEP_LENGTH, Deal, Fit, PassPlan, TrainingPlan, fit_rows
-from rlaifv_jax.data.rows import RowShape
+from rlaifv_jax.data.packing import Deal, Fit, PassPlan, TrainingPlan
 from rlaifv_jax.data.schema import Source, open_source
 from rlaifv_jax.data.templates import get_template
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
-from rlaifv_jax.job import Job, make_step
+from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models.blueprint import Params, is_frozen, split_frozen
 from rlaifv_jax.plan import Plan, make_plan
 
-HALF_EMPTY = 0.6  # share of a step's positions that hold tokens, below which a user should know
+FULL_ENOUGH = 0.75  # share of a step's positions that hold tokens, below which a user should know
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,10 @@ def prepare(config: Any) -> Run:
         _check_vocabulary(data, sizes.decoder.vocab_size)
     plan = make_plan(config, len(train.index))
     deal = Deal(train.index.lengths, seed=config.seed, pairs=config.train.batch_pairs)
-    shape, rows = _fit_rows(config, mesh, model, train.index, deal, plan)
-    shape = _enlarged(shape, [data.index for data in (whole, held_out) if data])
+    passed = [data.index for data in (whole, held_out) if data]
+    fit = _shape_rows(config, mesh, model, plan, deal, train.index, passed)
+    if parallel.is_main():
+        _report_rows(deal.pairs, fit, train.index.lengths)
     return Run(
         config=config,
         output_dir=output_dir,
@@ -161,10 +162,10 @@ def prepare(config: Any) -> Run:
         held_out=held_out,
         plan=plan,
         deal=deal,
-        shape=shape,
-        rows=rows,
+        shape=fit.shape,
+        rows=fit.rows,
         step=make_step(config, model.blueprint, mesh),
-        frozen=model.family.never_trained if config.train.vision else model.family.frozen,
+        frozen=model.family.untrained(train_vision=config.train.vision),
     )
 
 
@@ -206,41 +207,35 @@ def _open_data(config: Any, path: str, encoder: Encoder, image_size: int, output
     return Data(source, index)
 
 
-def _fit_rows(config: Any, mesh: Mesh, model: StoredModel, index: Index, deal: Deal, plan: Plan) -> Fit:
-    """Row length, pairs in a row and rows in a step, as the data and the devices want them."""
-    fit = fit_rows(
-        index.sizes,
+def _shape_rows(
+    config: Any, mesh: Mesh, model: StoredModel, plan: Plan, deal: Deal, train: Index, passed: list[Index]
+) -> Fit:
+    """Rows for the steps of training in which every example of `passed` fits too, which are only looked at."""
+    fit = plan_rows(
+        config,
+        model.config,
+        train.sizes,
         deal,
-        RowShape(config.train.row_length, 0, model.config.image_size, model.config.image_tokens),
         steps=plan.steps,
         unit=parallel.rows_divisor(mesh) * config.train.accumulate,
-        longest_row=config.train.longest_row,
-        pairs_per_row=config.train.pairs_per_row,
-        image_cost=flops.image_cost(model.config),
+        longest=max(int(index.lengths.max()) for index in (train, *passed)),
     )
-    full = config.train.batch_pairs * index.lengths.mean() / (fit.rows * fit.shape.row_length)
-    if parallel.is_main():
+    shape = dataclasses.replace(
+        fit.shape,
+        targets=max(fit.shape.targets, *(int(index.sizes.targets.max()) for index in passed)),
+        images=max(fit.shape.images, *(int(index.images.max()) for index in passed)),
+    )
+    return Fit(shape, fit.rows)
+
+
+def _report_rows(pairs: int, fit: Fit, lengths: np.ndarray) -> None:
+    full = pairs * lengths.mean() / (fit.rows * fit.shape.row_length)
+    say(f"rows: {pairs} pairs a step in {fit.rows} rows of {fit.shape.row_length}, {full:.0%} full")
+    if full < FULL_ENOUGH:
         say(
-            f"rows: {config.train.batch_pairs} pairs a step in {fit.rows} rows of {fit.shape.row_length}, "
-            f"{full:.0%} full"
+            f"warning: {pairs} pairs do not fill this mesh; let mesh.tensor take a part of the devices, or raise "
+            "train.batch_pairs, which is another recipe"
         )
-        if full < HALF_EMPTY:
-            say(
-                f"warning: {config.train.batch_pairs} pairs do not fill this mesh; let mesh.tensor take a part of the "
-                "devices, or raise train.batch_pairs, which is another recipe"
-            )
-    return fit
-
-
-def _enlarged(shape: RowShape, indices: Sequence[Index]) -> RowShape:
-    """The shape in which every example fits that is only evaluated."""
-    longest = max(int(index.lengths.max()) for index in indices)
-    return dataclasses.replace(
-        shape,
-        row_length=shape.row_length if longest <= shape.row_length else -(-longest // STEP_LENGTH) * STEP_LENGTH,
-        targets=max(shape.targets, *(int(index.sizes.targets.max()) for index in indices)),
-        images=max(shape.images, *(int(index.images.max()) for index in indices)),
-    )
 
 
 def _check_vocabulary(data: Data, rows: int) -> None:
@@ -261,6 +256,7 @@ def _report_bad_rows(sources: Sequence[Data], file: epath.Path) -> None:
         for record in index.bad[:10]:
             say(f"data: left out row {record.row} (id {record.id}): {record.reason}: {record.detail}")
         lines += [json.dumps({"path": index.path, **dataclasses.asdict(record)}) for record in index.bad]
+    file.unlink(missing_ok=True)  # of an earlier run
     if lines:
         file.write_text("\n".join(lines) + "\n")
         say(f"data: {len(lines)} rows left out, listed in {file}")

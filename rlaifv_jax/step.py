@@ -66,7 +66,7 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update from `[A, B, …]` rows, A micro-steps of B rows.
 
-    The loss is the sum over pairs divided by the number of pairs in all micro-steps on all devices.
+    The loss is the sum over pairs (SFT: answer tokens) divided by their number in all micro-steps on all devices.
     Gradients are taken with respect to the weights in compute precision (so they are summed over the mesh in
     that precision, once per micro-step) and accumulated in float32.
 

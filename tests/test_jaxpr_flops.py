@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from launch import hlo
+from launch import hlo, loops
 from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.jaxpr_flops import dot_flops
 from rlaifv_jax.models.blueprint import split_frozen
@@ -187,7 +187,7 @@ def products(module: hlo.Module) -> float:
                 total += of(called)
         return total
 
-    return sum(times * of(module.computations[name]) for name, times in hlo.executions(module).items())
+    return sum(times * of(module.computations[name]) for name, times in loops.executions(module).items())
 
 
 def test_the_training_step_executes_what_is_counted():

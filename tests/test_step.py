@@ -64,7 +64,7 @@ def loss_metrics_gradients(rows, step):
     return value, metrics, flat(gradients)
 
 
-@pytest.mark.parametrize("backend", ["dense", "flash_tpu", "flash_gpu"])
+@pytest.mark.parametrize("backend", ["dense", "blocked", "flash_tpu", "flash_gpu"])
 def test_packed_rows_equal_pairs_in_rows_of_their_own(backend):
     """Rows of three, two and one pair, with and without images, and an empty one: loss, metrics, every gradient."""
     pairs = [*items(4), *items(2, seed=1, image=False)]

@@ -5,7 +5,7 @@ else, so the rows should be full: examples are shuffled, dealt to steps in windo
 
     stream    every epoch a permutation, one after the other                       a function of (seed, epoch)
     deal      a window of the stream is sorted by length and cut into strata; every step gets one example of
-              each, so that every step holds the same mixture of long and short    a function of (lengths, seed, step)
+              each, so that every step holds the same mixture of long and short    of (lengths, pairs, seed, step)
     pack      best fit: the longest first, each into the fullest row that has room a function of (lengths, row)
 
 Who is in a step depends neither on the row length nor on the devices, so a run can be resumed on another mesh.
@@ -47,8 +47,8 @@ class Deal:
     def _window(self, step: int) -> tuple[int, int]:
         """First and last + 1 of the steps that are dealt together with `step`.
 
-        Windows cut an epoch evenly. A step that straddles two epochs belongs to the first, so a run of whole epochs
-        has seen every example equally often.
+        Windows cut an epoch evenly. A step that straddles two epochs belongs to the first, so at the end of its last
+        step an epoch has shown every example once.
         """
         count = len(self._lengths)
         epoch = step * self.pairs // count
@@ -160,6 +160,11 @@ STEP_LENGTH = 64  # row lengths are multiples of this
 MOST_PAIRS = 8  # in a row, when lengths alone would allow more
 
 
+def whole_steps(positions: int) -> int:
+    """The next multiple of STEP_LENGTH."""
+    return -(-positions // STEP_LENGTH) * STEP_LENGTH
+
+
 def fit_rows(
     sizes: Sizes,
     deal: Deal,
@@ -167,6 +172,7 @@ def fit_rows(
     *,
     steps: int,
     unit: int,
+    longest: int,
     longest_row: int,
     pairs_per_row: int,
     image_cost: float,
@@ -182,12 +188,13 @@ def fit_rows(
       shape: `row_length` 0 to choose one, image sizes; the other fields are not read.
       steps: length of the run.
       unit: the number of rows is a multiple of this (devices · micro-steps).
+      longest: the longest example that rows have to hold, also one that is only evaluated.
       longest_row: the most positions a row may have, if no example needs more.
       pairs_per_row: 0 as many as pay, otherwise the most.
       image_cost: what an image costs in the tower, in decoder positions.
     """
-    longest = -(-int(sizes.tokens.max()) // STEP_LENGTH) * STEP_LENGTH
-    lengths = [shape.row_length] if shape.row_length else range(longest, max(longest, longest_row) + 1, STEP_LENGTH)
+    least = whole_steps(longest)
+    lengths = [shape.row_length] if shape.row_length else range(least, max(least, longest_row) + 1, STEP_LENGTH)
     shortest = int(sizes.tokens.min())
     candidates = [
         replace(shape, row_length=length, pairs=pairs, images=pairs, targets=length)
@@ -197,7 +204,7 @@ def fit_rows(
 
     def measure(candidate: RowShape, steps: range) -> tuple[float, Fit]:
         rows, images, targets, pairs = _measure(sizes, deal, candidate, steps)
-        fitted = replace(candidate, pairs=pairs, images=images, targets=-(-targets // STEP_LENGTH) * STEP_LENGTH)
+        fitted = replace(candidate, pairs=pairs, images=images, targets=whole_steps(targets))
         rows = -(-rows // unit) * unit
         return rows * (candidate.row_length + images * image_cost), Fit(fitted, rows)
 

@@ -34,6 +34,10 @@ class Family:
     frozen: tuple[str, ...]
     never_trained: tuple[str, ...]
 
+    def untrained(self, *, train_vision: bool) -> tuple[str, ...]:
+        """Prefixes of the parameters that a run does not train."""
+        return self.never_trained if train_vision else self.frozen
+
 
 def is_original(raw: Json) -> bool:
     """True for the flat config of haotian-liu/LLaVA and RLAIF-V, False for that of transformers."""

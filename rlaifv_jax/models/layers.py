@@ -13,15 +13,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rlaifv_jax.ops.flash import KEPT
+from rlaifv_jax.ops.linear import linear
 from rlaifv_jax.ops.norm import layer_norm, rms_norm
 
 INIT_STD = 0.02  # of random weights; pretrained ones overwrite it
 
+_attention = jax.checkpoint_policies.save_only_these_names(KEPT)  # output and log-sum-exp
+_dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable  # products with weights
+
 # What the backward pass keeps of each layer beside its input; the rest is computed again.
 REMAT_POLICIES: dict[str, Any] = {
     "full": jax.checkpoint_policies.nothing_saveable,
-    "attention": jax.checkpoint_policies.save_only_these_names(KEPT),  # of the flash kernels: output, log-sum-exp
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": _attention,
+    "dots": jax.checkpoint_policies.save_from_both_policies(_dots, _attention),
     "none": jax.checkpoint_policies.everything_saveable,
 }
 
@@ -64,7 +68,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width_out), axes=(axes[1],)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.kernel[...]
+        y = linear(x, self.kernel[...])
         return y if self.bias is None else y + self.bias[...]
 
 

@@ -1,6 +1,7 @@
 """Attention: one entry point for towers and decoders, whichever backend computes it.
 
     dense       written out; materialises all scores, runs anywhere, and is what the others are tested against
+    blocked     block by block in plain XLA, see blocked.py; the choice for CPUs
     flash_tpu   the kernels of flash_tpu.py; interpreted on a CPU
     flash_gpu   the kernels of flash_gpu.py; interpreted on a CPU
     cudnn       NVIDIA's kernels by way of jax.nn, for towers only: they know no branches
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rlaifv_jax.ops import flash_gpu, flash_tpu
+from rlaifv_jax.ops.blocked import blocked
 from rlaifv_jax.ops.flash import Kernels, flash
 from rlaifv_jax.ops.layout import Layout, allowed
 from rlaifv_jax.parallel import spec
@@ -21,12 +23,12 @@ from rlaifv_jax.parallel import spec
 __all__ = ["BACKENDS", "KERNELS", "Layout", "attention", "default_backend"]
 
 KERNELS: dict[str, Kernels] = {"flash_tpu": flash_tpu.KERNELS, "flash_gpu": flash_gpu.KERNELS}
-BACKENDS = ("dense", *KERNELS, "cudnn")
+BACKENDS = ("dense", "blocked", *KERNELS, "cudnn")
 
 
 def default_backend(platform: str) -> str:
     """The backend for devices whose `platform` is 'tpu', 'gpu', 'cuda' or 'cpu'."""
-    return {"tpu": "flash_tpu", "gpu": "flash_gpu", "cuda": "flash_gpu"}.get(platform, "dense")
+    return {"tpu": "flash_tpu", "gpu": "flash_gpu", "cuda": "flash_gpu"}.get(platform, "blocked")
 
 
 def attention(
@@ -69,6 +71,8 @@ def attention(
         return _cudnn(query, key, value, scale)
     if backend == "dense":
         return _dense(query, key, value, layout, scale, window)
+    if backend == "blocked":
+        return blocked(query, key, value, layout=layout, scale=scale, window=window)
 
     def attend(query: jax.Array, key: jax.Array, value: jax.Array, layout: Layout | None) -> jax.Array:
         return flash(KERNELS[backend], query, key, value, layout=layout, scale=scale, window=window)

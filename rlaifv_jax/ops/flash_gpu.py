@@ -158,7 +158,8 @@ class _Specs(NamedTuple):
 
 
 def _specs(how: How, query: jax.Array, key: jax.Array) -> _Specs:
-    t, width, group = *query.shape[1::2], query.shape[2] // key.shape[2]
+    _, t, heads, width = query.shape
+    group = heads // key.shape[2]
     return _Specs(
         query=pl.BlockSpec((None, how.block_q, None, width), lambda b, h, i: (b, i, h, 0)),
         key=pl.BlockSpec((None, t, None, width), lambda b, h, i: (b, 0, lax.div(h, group), 0)),

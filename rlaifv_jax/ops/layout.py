@@ -56,14 +56,14 @@ def sees(query: Layout, key: Layout, query_rows: Any, key_rows: Any, *, window: 
     """The rule, for ids of queries and of keys that broadcast against each other.
 
     Query i attends to key j ⇔ segment[i] = segment[j] > 0
-                             ∧ j ≤ i                                          (rows; not where causal is False)
-                             ∧ (branch[j] = 0 ∨ branch[j] = branch[i])
+                             ∧ j ≤ i                                          (rows; where causal)
+                             ∧ (branch[j] = 0 ∨ branch[j] = branch[i])        (where causal)
                              ∧ position[i] - position[j] < window             (arXiv 2310.06825; where one is set)
 
     Args:
       query, key: ids; query_rows, key_rows: places in the row.
       window: how many positions a query sees, itself included; None sees all.
-      causal: False for towers, where later tokens are seen too.
+      causal: False for towers, which know neither order nor branches.
 
     Returns:
       bool, of the broadcast shape.
@@ -144,11 +144,6 @@ def block_states(layout: Layout, block_q: int, block_k: int, *, window: int | No
         live &= position_q.low[..., None] - position_k.high[:, None] < window
         full &= position_q.high[..., None] - position_k.low[:, None] < window
     return jnp.where(live, jnp.where(full & whole, FULL, PARTIAL), DEAD).astype(jnp.int32)
-
-
-def live_blocks(layout: Layout, block_q: int, block_k: int, window: int | None) -> jax.Array:
-    """Which pairs of blocks a kernel has to compute: bool[B, T/block_q, T/block_k]; see `block_states`."""
-    return block_states(layout, block_q, block_k, window=window, causal=True) != DEAD
 
 
 def visits(states: jax.Array) -> Visits:

@@ -22,7 +22,8 @@ sizes = (
 
 def fit(found: Sizes, pairs: int, *, steps: int, unit: int = 1, seed: int = 0, **settings):
     deal = Deal(found.tokens, seed=seed, pairs=pairs)
-    defaults = {"longest_row": 2048, "pairs_per_row": 0, "image_cost": 8.6}
+    defaults = {"longest_row": 2048, "pairs_per_row": 0, "image_cost": 11.3}  # LLaVA-1.5-7B's
+    defaults["longest"] = int(found.tokens.max())
     shape, rows = fit_rows(found, deal, settings.pop("shape", SHAPE), steps=steps, unit=unit, **defaults | settings)
     return TrainingPlan(found, deal, shape, rows=rows, steps=steps)
 

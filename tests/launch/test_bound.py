@@ -4,31 +4,24 @@ import pytest
 
 from launch import chips
 from launch.bound import step_bound
-from rlaifv_jax.flops import PEAK_FLOPS
 
 CHIP = chips.Chip("toy", "Toy", peak_flops=100.0, hbm_bytes=1e3, hbm_bandwidth=10.0, ici_bandwidth=4.0)
 
 
 @pytest.mark.parametrize(
-    ("executed", "hbm", "hidden", "plain", "limit", "seconds"),
+    ("executed", "hbm", "hidden", "plain", "seconds"),
     [
-        (200.0, 10.0, 4.0, 0.0, "compute", 2.0),
-        (200.0, 50.0, 4.0, 0.0, "hbm", 5.0),
-        (200.0, 10.0, 12.0, 0.0, "async_ici", 3.0),
-        (200.0, 10.0, 4.0, 4.0, "compute", 2.0 + 1.0),
-        (200.0, 10.0, 4.0, 16.0, "sync_ici", 2.0 + 4.0),
+        (200.0, 10.0, 4.0, 0.0, 2.0),
+        (200.0, 50.0, 4.0, 0.0, 5.0),
+        (200.0, 10.0, 12.0, 0.0, 3.0),
+        (200.0, 10.0, 4.0, 4.0, 2.0 + 1.0),
+        (200.0, 10.0, 4.0, 16.0, 2.0 + 4.0),
     ],
 )
-def test_the_slowest_unit_and_what_nothing_hides(executed, hbm, hidden, plain, limit, seconds):
+def test_the_slowest_unit_and_what_nothing_hides(executed, hbm, hidden, plain, seconds):
     bound = step_bound(CHIP, executed, 150.0, hbm, hidden, plain)
-    assert bound.limit == limit
     assert bound.seconds == pytest.approx(seconds)
     assert bound.mfu_bound == pytest.approx(1.5 / seconds)
-
-
-def test_recomputation_alone_bounds_full_remat_at_three_quarters():
-    """Forward, recomputed forward and twice that backward: 3 of 4 operations are the model's."""
-    assert step_bound(chips.find("v5e"), 4e15, 3e15, 0, 0, 0).mfu_bound == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0, 0), (1, -1, 0, 0, 0), (1, 1, 0, -2, 0)])
@@ -40,7 +33,6 @@ def test_impossible_counts_are_refused(counts):
 def test_the_table_of_chips_agrees_with_the_peaks_and_itself():
     for chip in chips.CHIPS:
         assert chips.find(chip.name) is chips.find(chip.device_kind) is chip
-        assert chip.peak_flops == PEAK_FLOPS[chip.device_kind]
         # Operations that a byte must be worth: 100 … 600 for HBM, more for the slower interconnect.
         assert 100 < chip.peak_flops / chip.hbm_bandwidth < 600
         assert chip.ici_bandwidth < chip.hbm_bandwidth

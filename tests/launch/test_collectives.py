@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from launch import collectives, hlo, traffic
+from launch.loops import trip_counts
 
 WORK = """\
 %product (l: bf16[8,8], r: bf16[8,8]) -> bf16[8,8] {
@@ -266,7 +267,7 @@ def live():
 def test_live_text_gathers_and_reduces_what_sharded_training_must(live):
     """Every weight reaches a chip twice in bfloat16 (forward, backward); every gradient is reduced once."""
     assert live.devices == CHIPS
-    assert sorted(trips for trips in live.trips.values() if trips == LAYERS) == [LAYERS, LAYERS]
+    assert sorted(trips for trips in trip_counts(live).values() if trips == LAYERS) == [LAYERS, LAYERS]
     weights = 2 * WIDTH * HIDDEN * LAYERS * 2  # bytes in bfloat16
     totals = collectives.by_kind(collectives.sites(live))
     gathered = sum(totals[kind].bytes for kind in collectives.GATHERS if kind in totals)

@@ -1,4 +1,4 @@
-"""Layouts to test attention with, and the comparison that all kernels have to stand."""
+"""Layouts to test attention with, and the comparison that every backend has to stand."""
 
 import functools
 
@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 from rlaifv_jax.ops.attention import attention
 from rlaifv_jax.ops.flash import flash
 from rlaifv_jax.ops.layout import Layout
-
-# Head width, query heads, key/value heads, tokens, window.
-SHAPES = [(64, 2, 2, 256, None), (72, 2, 1, 200, None), (80, 4, 2, 130, 9), (128, 3, 1, 300, 40)]
 
 
 def lay_out(rows, tokens):

@@ -11,7 +11,7 @@ from rlaifv_jax.jaxpr_flops import dot_flops
 from rlaifv_jax.ops import flash_gpu, flash_tpu
 from rlaifv_jax.ops.attention import attention, default_backend
 from rlaifv_jax.ops.flash import kernel_flops
-from rlaifv_jax.ops.layout import DEAD, FULL, Layout, allowed, block_states, live_blocks, visits
+from rlaifv_jax.ops.layout import DEAD, FULL, Layout, allowed, block_states, visits
 from rlaifv_jax.parallel import make_mesh
 from tests.ops.layouts import assert_all_close, assert_padding_is_zero, by, lay_out, layouts, operands
 
@@ -119,7 +119,6 @@ def test_states_of_blocks(layout, blocks, window):
     some, every = tokens.any((2, 4)), tokens.all((2, 4))
     assert not np.any(some & (states == DEAD))
     assert not np.any(~every & (states == FULL))
-    np.testing.assert_array_equal(live_blocks(layout, *blocks, window), states != DEAD)
     if window is None:
         np.testing.assert_array_equal(states != DEAD, some)
         np.testing.assert_array_equal(states == FULL, every)
@@ -187,8 +186,13 @@ def test_what_cannot_be_is_named():
     query, key, value, _ = operands(1, 4, 2, 2, 8)
     layout = lay_out([[(0, 4, ())]], 4)
     for backend, ids, window, message in (
-        ("flash", layout, None, "unknown attention backend 'flash'; there are dense, flash_tpu, flash_gpu, cudnn"),
-        ("cudnn", layout, None, "Decoders need one of dense, flash_tpu, flash_gpu"),
+        (
+            "flash",
+            layout,
+            None,
+            "unknown attention backend 'flash'; there are dense, blocked, flash_tpu,",
+        ),
+        ("cudnn", layout, None, "Decoders need one of dense, blocked, flash_tpu, flash_gpu"),
         ("dense", None, 5, "window needs a layout"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -199,4 +203,6 @@ def test_what_cannot_be_is_named():
 
 
 def test_default_backend_of_a_platform():
-    assert [default_backend(p) for p in ("tpu", "gpu", "cuda", "cpu")] == ["flash_tpu"] + ["flash_gpu"] * 2 + ["dense"]
+    assert [default_backend(p) for p in ("tpu", "gpu", "cuda", "cpu")] == ["flash_tpu"] + ["flash_gpu"] * 2 + [
+        "blocked"
+    ]

@@ -77,8 +77,8 @@ def test_sums_are_float32_when_weights_are_bfloat16():
 
 
 @pytest.mark.parametrize("vocab", [2048, 16384])
-def test_memory_does_not_grow_with_the_vocabulary_or_the_row(vocab):
-    """Beyond inputs and gradients: two blocks of logits and their like, whatever V and T."""
+def test_no_logits_of_the_whole_vocabulary_or_row(vocab):
+    """Beyond the gradients of head and hidden states: two blocks of logits and their like, whatever V and T."""
     t, d, r, block = 4096, 64, 128, 256
     hidden, head = jax.ShapeDtypeStruct((1, t, d), jnp.float32), jax.ShapeDtypeStruct((d, vocab), jnp.float32)
     numbers = jax.ShapeDtypeStruct((1, r), jnp.int32)

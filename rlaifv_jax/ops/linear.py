@@ -1,0 +1,32 @@
+"""Linear maps of activations."""
+
+import jax
+
+
+@jax.custom_vjp
+def linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x[..., D] @ kernel[D, F] → [..., F].
+
+    The kernel's gradient is a product over all tokens, which needs one of its two factors transposed. Left to
+    itself, JAX takes the gradient of the output; here it is the narrower of the two. On CPUs, where XLA writes the
+    transposed factor to memory, a training step is a tenth faster by it.
+    """
+    return x @ kernel
+
+
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    tokens = tuple(range(x.ndim - 1))
+    over_tokens = ((tokens, tokens), ((), ()))
+    if x.shape[-1] <= gradient.shape[-1]:
+        to_kernel = jax.lax.dot_general(x, gradient, over_tokens)
+    else:
+        to_kernel = jax.lax.dot_general(gradient, x, over_tokens).T
+    return gradient @ kernel.T, to_kernel
+
+
+linear.defvjp(_forward, _backward)
