@@ -186,4 +186,5 @@ def test_the_7b_step_fits_and_overlaps_its_gathers(topology, config, rows):
     assert found["compile_seconds"] < 300  # 90 on an idle machine
     for array in found["largest_arrays"]:
         assert 32_000 not in array["shape"] or found["row_length"] not in array["shape"], "logits of whole rows"
-        assert array["shape"].count(found["row_length"]) < 2, "scores of whole rows"
+        rows = range(found["row_length"], found["row_length"] + 512)  # also as kernels pad them
+        assert sum(size in rows for size in array["shape"]) < 2, "scores of whole rows"
