@@ -6,7 +6,7 @@ checkpoint from the hub would be.
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ SMALL = Sizes(
     feature_layer=-1,
 )
 # The same for tests.
-TINY = Sizes(
+TINY = replace(
+    SMALL,
     vocab=101,
     width=32,
     mlp_width=64,
@@ -80,11 +81,9 @@ TINY = Sizes(
     tower_layers=2,
     tower_heads=2,
     image_size=56,
-    patch_size=14,
-    feature_layer=-1,
 )
-LLAVA_7B = Sizes(
-    vocab=32000,
+LLAVA_7B = replace(
+    SMALL,
     width=4096,
     mlp_width=11008,
     layers=32,
@@ -93,8 +92,6 @@ LLAVA_7B = Sizes(
     tower_mlp_width=4096,
     tower_layers=24,
     tower_heads=16,
-    image_size=336,
-    patch_size=14,
     feature_layer=-2,
 )
 

@@ -38,7 +38,6 @@ def get_config(stage: str | None = None) -> ConfigDict:
         config.data.path = "out/demo/pairs.parquet"
         config.output_dir = "out/demo/dpo"
         config.train.epochs = 2.0
-        config.train.row_length = 208  # 14 sentences in both captions together
         config.optim.lr = 1e-4
         config.optim.weight_decay = 0.0
         config.dpo.beta = 0.3

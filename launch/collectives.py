@@ -46,17 +46,14 @@ _NO_WORK = ("AllocateBuffer", "ConcatBitcast")  # custom calls that only name me
 @dataclass(frozen=True)
 class Site:
     """A collective of the text. group: chips that take part together (0: the text does not say). executions: per step.
-    bytes: received by one chip at each of them. asynchronous: something is computed while it is under way. origin: the
-    JAX operation."""
+    bytes: received by one chip at each of them. asynchronous: something is computed while it is under way."""
 
     name: str
     kind: str
-    dtype: str
     group: int
     executions: float
     bytes: float
     asynchronous: bool
-    origin: str
 
     @property
     def step_bytes(self) -> float:
@@ -90,9 +87,8 @@ def sites(module: Module) -> list[Site]:
                 overlaps = opcode.endswith("-start") and _overlaps(module, computation, instruction)
                 found.append(_site(module, instruction, instruction, computation, times, overlaps))
             if opcode == "recv" and "is_host_transfer=true" in instruction.attributes:
-                data, overlaps = instruction.arrays[0], _overlaps(module, computation, instruction)
-                origin = instruction.attribute("_xla_host_transfer_rendezvous") or ""
-                found.append(Site(instruction.name, BETWEEN_SLICES, data.dtype, 0, times, data.bytes, overlaps, origin))
+                received, overlaps = instruction.arrays[0].bytes, _overlaps(module, computation, instruction)
+                found.append(Site(instruction.name, BETWEEN_SLICES, 0, times, received, overlaps))
             for inner, where in _inside(module, instruction):
                 roles = chains[inner.attribute("channel_id")]
                 if opcode == "async-start":
@@ -208,14 +204,11 @@ def _site(
     if kind == "all-reduce" and inner.opcode == kind:
         payload = (payload + inner.bytes) / 2  # what is summed and what is handed out may differ in precision
     group = group_size(inner.attributes, module.devices)
-    origin = re.search(r'op_name="([^"]*)"', outer.attributes) or re.search(r'op_name="([^"]*)"', inner.attributes)
     return Site(
         name=outer.name,
         kind=kind,
-        dtype=max((array for operand in operands for array in operand.arrays), key=lambda array: array.bytes).dtype,
         group=group,
         executions=times,
         bytes=RECEIVED[kind](group) * payload,
         asynchronous=asynchronous,
-        origin=origin[1] if origin else "",
     )

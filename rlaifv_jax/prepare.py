@@ -150,7 +150,7 @@ def prepare(config: Any) -> Run:
     passed = [data.index for data in (whole, held_out) if data]
     fit = _shape_rows(config, mesh, model, plan, deal, train.index, passed)
     if parallel.is_main():
-        _report_rows(deal.pairs, fit, train.index.lengths)
+        _report_rows(deal.pairs, fit, train.index.lengths, parallel.rows_divisor(mesh))
     return Run(
         config=config,
         output_dir=output_dir,
@@ -228,10 +228,11 @@ def _shape_rows(
     return Fit(shape, fit.rows)
 
 
-def _report_rows(pairs: int, fit: Fit, lengths: np.ndarray) -> None:
+def _report_rows(pairs: int, fit: Fit, lengths: np.ndarray, groups: int) -> None:
+    """groups: parts of the mesh that have rows of their own."""
     full = pairs * lengths.mean() / (fit.rows * fit.shape.row_length)
     say(f"rows: {pairs} pairs a step in {fit.rows} rows of {fit.shape.row_length}, {full:.0%} full")
-    if full < FULL_ENOUGH:
+    if full < FULL_ENOUGH and groups > 1:
         say(
             f"warning: {pairs} pairs do not fill this mesh; let mesh.tensor take a part of the devices, or raise "
             "train.batch_pairs, which is another recipe"
