@@ -7,11 +7,9 @@ of its own and causal attention needs no mask: PyTorch's scaled_dot_product_atte
 on NVIDIA GPUs cuDNN by way of jax.nn.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks import timing
+from benchmarks import options, timing
 from benchmarks.pairs import answer_lengths
-from rlaifv_jax.ops.attention import BACKENDS, Layout, attention, default_backend
+from rlaifv_jax.ops.attention import DECODER_BACKENDS, Layout, attention, default_backend
 
 Gradients = tuple[Any, Any, Any]
 Place = tuple[int, int, slice, slice]  # shared row, row of its own, places there of one stretch of tokens in both
@@ -137,33 +135,32 @@ def calls(rows: Rows, heads: int, width: int, backends: Sequence[str], dtype: st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=8)
-    parser.add_argument("--prefix", type=int, default=636, help="tokens of image and question")
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--width", type=int, default=64, help="of a head")
+    parser = options.make_parser(__doc__, rounds=9)
+    parser.add_argument("--prefix", type=options.positive, default=636, help="tokens of image and question")
+    parser.add_argument("--heads", type=options.positive, default=4)
+    parser.add_argument("--width", type=options.positive, default=64, help="of a head")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=[default_backend(jax.default_backend())])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--cores", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    parser.add_argument(
+        "--backends", nargs="+", choices=DECODER_BACKENDS, default=[default_backend(jax.default_backend())]
+    )
+    options.add_cores(parser)
+    chosen = parser.parse_args()
 
-    cores = timing.limit_cores(options.cores)
-    lengths = answer_lengths(options.pairs, np.random.default_rng(0))
-    rows = lay_out(options.prefix, lengths)
-    found = calls(rows, options.heads, options.width, options.backends, options.dtype)
+    cores = timing.limit_cores(chosen.cores)
+    lengths = answer_lengths(chosen.pairs, np.random.default_rng(0))
+    rows = lay_out(chosen.prefix, lengths)
+    found = calls(rows, chosen.heads, chosen.width, chosen.backends, chosen.dtype)
     setting = {
-        "pairs": options.pairs,
-        "prefix": options.prefix,
-        "heads": options.heads,
-        "head_width": options.width,
-        "dtype": options.dtype,
-        "backends": ", ".join(options.backends),
+        "pairs": chosen.pairs,
+        "prefix": chosen.prefix,
+        "heads": chosen.heads,
+        "head_width": chosen.width,
+        "dtype": chosen.dtype,
+        "backends": ", ".join(chosen.backends),
         "cores": cores,
     }
-    times = timing.interleave(found, options.rounds)
-    timing.report([timing.case("attention, forward and backward", times, setting)], options.json)
+    times = timing.interleave(found, chosen.rounds)
+    timing.report([timing.case("attention, forward and backward", times, setting)], chosen.json)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ MFU counts model operations (rlaifv_jax/flops.py) of the shared rows for everybo
 contender spends on it. Sizes can be made small, to try the program on a CPU.
 """
 
-import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,17 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks import timing
+from benchmarks import options, timing
 from benchmarks.model import LLAVA_7B, Sizes, our_blueprint, torch_model
 from benchmarks.ours import FROZEN, make_optimizer, objective
-from benchmarks.pairs import PHOTOS, Lengths, Pair, items, make_pairs, shared_rows
+from benchmarks.pairs import Lengths, Pair, items, make_pairs, shared_rows
 from benchmarks.recipe import Recipe
 from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
 from rlaifv_jax.flops import mfu, row_flops
 from rlaifv_jax.models.blueprint import cast, random_params, split_frozen
 from rlaifv_jax.models.layers import REMAT_POLICIES, Compute
 from rlaifv_jax.models.llava import Llava
-from rlaifv_jax.ops.attention import BACKENDS, default_backend
+from rlaifv_jax.ops.attention import BACKENDS, DECODER_BACKENDS, default_backend
 from rlaifv_jax.step import Step, TrainState, init_state, train_step
 
 TORCH = {"original": Original, "completion_only": CompletionOnly, "two_rows_best": TwoRowsBest}
@@ -88,52 +86,49 @@ def model_flops(pairs: Sequence[Pair], sizes: Sizes) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options.make_parser(__doc__, rounds=7)
     parser.add_argument("--contender", choices=("ours", *TORCH), default="ours")
-    parser.add_argument("--pairs", type=int, default=8)
-    parser.add_argument("--per-row", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--per-row", type=options.positive, default=1, help="pairs that share one of our rows")
     parser.add_argument("--remat", choices=REMAT_POLICIES, default="attention", help="what ours keeps of each layer")
     parser.add_argument("--no-remat", action="store_true", help="PyTorch keeps everything")
-    parser.add_argument("--backend", choices=BACKENDS, default=default_backend(jax.default_backend()))
+    parser.add_argument("--backend", choices=DECODER_BACKENDS, default=default_backend(jax.default_backend()))
     parser.add_argument("--tower-backend", choices=BACKENDS, default="")
-    parser.add_argument("--vocab-block", type=int, default=4096)
-    parser.add_argument("--photos", type=Path, default=PHOTOS)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--vocab-block", type=options.positive, default=4096)
+    options.add_photos(parser)
     for size in fields(Sizes):
         name = size.name.replace("_", "-")
         parser.add_argument(f"--{name}", type=int, default=getattr(LLAVA_7B, size.name), help="of the model")
-    options = parser.parse_args()
+    chosen = parser.parse_args()
 
-    sizes = replace(LLAVA_7B, **{size.name: getattr(options, size.name) for size in fields(Sizes)})
-    pairs = make_pairs(options.pairs, sizes, Lengths(), options.photos)
-    if options.contender == "ours":
-        compute = Compute(options.backend, options.tower_backend or options.backend, options.remat, options.vocab_block)
-        call, memory = ours(pairs, sizes, Recipe(), compute, options.per_row)
+    sizes = replace(LLAVA_7B, **{size.name: getattr(chosen, size.name) for size in fields(Sizes)})
+    pairs = make_pairs(chosen.pairs, sizes, Lengths(), chosen.photos)
+    if chosen.contender == "ours":
+        compute = Compute(chosen.backend, chosen.tower_backend or chosen.backend, chosen.remat, chosen.vocab_block)
+        call, memory = ours(pairs, sizes, Recipe(), compute, chosen.per_row)
     else:
-        call = two_rows(options.contender, pairs, sizes, Recipe(), remat=not options.no_remat)
+        call = two_rows(chosen.contender, pairs, sizes, Recipe(), remat=not chosen.no_remat)
         memory = {}
-    times = timing.interleave({options.contender: call}, options.rounds)[options.contender]
+    times = timing.interleave({chosen.contender: call}, chosen.rounds)[chosen.contender]
     seconds, needed = statistics.median(times.wall), model_flops(pairs, sizes)
     result = {
         "name": "DPO step, one accelerator, bfloat16",
-        "contender": options.contender,
+        "contender": chosen.contender,
         "step_s": seconds,
         "first_s": times.first,
         "wall_s": times.wall,
-        "pairs_a_second": options.pairs / seconds,
+        "pairs_a_second": chosen.pairs / seconds,
         "model_tflops": needed / 1e12,
         "mfu": mfu(needed, seconds),
         "memory": memory | peak_memory(),
         "sizes": asdict(sizes),
-        "options": {key: str(value) for key, value in vars(options).items()},
+        "options": {key: str(value) for key, value in vars(chosen).items()},
         "versions": timing.versions(),
         "hardware": timing.hardware(),
     }
     text = json.dumps(result, indent=1)
     print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    if chosen.json:
+        chosen.json.write_text(text + "\n")
 
 
 def peak_memory() -> dict[str, int]:

@@ -8,7 +8,6 @@ those processors do by default (here that happens on the device). Second case, w
 StepBuilder against TRL's vision collator, where TRL is installed. Times are those of one pass over all files.
 """
 
-import argparse
 import io
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from benchmarks import timing
+from benchmarks import options, timing
 from benchmarks.model import SMALL, Sizes
-from benchmarks.pairs import PHOTOS, Lengths, Pair, image_processor, make_pairs, pictures
+from benchmarks.pairs import Lengths, Pair, image_processor, kind_of_pictures, make_pairs, pictures
 from rlaifv_jax.data import images
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoder
@@ -111,21 +110,19 @@ def trl_collator(pairs: Sequence[Pair], sizes: Sizes) -> Callable[[], Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="a directory with JPEG files")
-    parser.add_argument("--pairs", type=int, default=8, help="in the batch of the second case")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    parser = options.make_parser(__doc__, rounds=9, pairs="preference pairs in the batch of the second case")
+    options.add_photos(parser)
+    chosen = parser.parse_args()
 
     timing.limit_cores(1)
-    files = pictures(options.photos, 30)
+    files = pictures(chosen.photos, 30)
     found = image_calls(files, SMALL)
     for mine, theirs in zip(found[timing.OURS](), found["hf_pil_uint8"](), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    times = timing.interleave(found, options.rounds)
+    times = timing.interleave(found, chosen.rounds)
     setting = {
         "files": len(files),
+        "pictures": kind_of_pictures(chosen.photos),
         "mean_kb": round(sum(map(len, files)) / len(files) / 1e3),
         "images_a_second": ", ".join(f"{name} {len(files) / min(t.wall):.0f}" for name, t in times.items()),
         "pixels_equal_to_hf_pil": True,
@@ -133,15 +130,15 @@ def main() -> None:
     cases = [timing.case("image files to pixels, one core", times, setting)]
 
     if find_spec("trl"):
-        pairs = make_pairs(options.pairs, SMALL, Lengths(), options.photos)
+        pairs = make_pairs(chosen.pairs, SMALL, Lengths(), chosen.photos)
         with tempfile.TemporaryDirectory() as folder:
             builders = {
                 timing.OURS: step_builder(pairs, SMALL, Path(folder)),
                 "trl_collator": trl_collator(pairs, SMALL),
             }
-            times = timing.interleave(builders, options.rounds)
-        cases.append(timing.case("batch of pairs, one core", times, {"pairs": options.pairs}))
-    timing.report(cases, options.json)
+            times = timing.interleave(builders, chosen.rounds)
+        cases.append(timing.case("batch of pairs, one core", times, {"pairs": chosen.pairs}))
+    timing.report(cases, chosen.json)
 
 
 if __name__ == "__main__":

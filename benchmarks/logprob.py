@@ -7,10 +7,8 @@ rows for each pair as RLAIF-V does, `gathered` projects the hidden states of ans
 heads of other libraries do (without their blocks).
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks import timing
+from benchmarks import options, timing
 from benchmarks.pairs import answer_lengths
 from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.ops.logprob import target_log_probs
@@ -113,36 +111,33 @@ class TwoRows:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=8)
-    parser.add_argument("--prefix", type=int, default=636)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--vocab", type=int, default=32000)
-    parser.add_argument("--vocab-block", type=int, default=PLAIN.vocab_block)
+    parser = options.make_parser(__doc__, rounds=9)
+    parser.add_argument("--prefix", type=options.positive, default=636, help="tokens of image and question")
+    parser.add_argument("--width", type=options.positive, default=256, help="of the model")
+    parser.add_argument("--vocab", type=options.positive, default=32000)
+    parser.add_argument("--vocab-block", type=options.positive, default=PLAIN.vocab_block)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--cores", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options.add_cores(parser)
+    chosen = parser.parse_args()
 
-    cores = timing.limit_cores(options.cores)
-    lengths = answer_lengths(options.pairs, np.random.default_rng(0))
-    p = problem(options.prefix, lengths, options.width, options.vocab)
-    call, temporary = ours(p, options.vocab_block, options.dtype)
-    peers = TwoRows(p, options.dtype, "cuda" if jax.default_backend() == "gpu" else "cpu")
+    cores = timing.limit_cores(chosen.cores)
+    lengths = answer_lengths(chosen.pairs, np.random.default_rng(0))
+    p = problem(chosen.prefix, lengths, chosen.width, chosen.vocab)
+    call, temporary = ours(p, chosen.vocab_block, chosen.dtype)
+    peers = TwoRows(p, chosen.dtype, "cuda" if jax.default_backend() == "gpu" else "cpu")
     times = timing.interleave(
-        {timing.OURS: call, "full_logits": peers.full_logits, "gathered": peers.gathered}, options.rounds
+        {timing.OURS: call, "full_logits": peers.full_logits, "gathered": peers.gathered}, chosen.rounds
     )
     rows, targets = peers.labels.shape[0], int(peers.mask.sum())
     setting = {
-        **{key: getattr(options, key) for key in ("pairs", "prefix", "width", "vocab", "vocab_block", "dtype")},
+        **{key: getattr(chosen, key) for key in ("pairs", "prefix", "width", "vocab", "vocab_block", "dtype")},
         "cores": cores,
         "targets": targets,
         "ours_temporary_mb": round(temporary / 1e6),
-        "float32_logits_of_all_positions_mb": round(4e-6 * rows * peers.labels.shape[1] * options.vocab),
-        "float32_logits_of_targets_mb": round(4e-6 * targets * options.vocab),
+        "float32_logits_of_all_positions_mb": round(4e-6 * rows * peers.labels.shape[1] * chosen.vocab),
+        "float32_logits_of_targets_mb": round(4e-6 * targets * chosen.vocab),
     }
-    timing.report([timing.case("log-probs of answers, value and gradient", times, setting)], options.json)
+    timing.report([timing.case("log-probs of answers, value and gradient", times, setting)], chosen.json)
 
 
 if __name__ == "__main__":

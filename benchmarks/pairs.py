@@ -72,6 +72,11 @@ def pictures(photos: Path, count: int) -> list[bytes]:
     return [encode_png(render(sample_scene(rng), rng, pixels=480)) for _ in range(count)]
 
 
+def kind_of_pictures(photos: Path) -> str:
+    """What `pictures` would return."""
+    return "photographs" if any(photos.glob("**/*.jpg")) else "rendered"
+
+
 def items(pairs: Sequence[Pair], sizes: Sizes) -> list[Item]:
     """As this project's encoder and image pipeline hand them on."""
     return [

@@ -7,23 +7,21 @@ installed, the four of benchmarks/trl_dpo.py. Pixels and tokens are in memory be
 timed.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path
 
 import jax
 
-from benchmarks import model, timing
+from benchmarks import model, options, timing
 from benchmarks.contender import Contender
 from benchmarks.model import SMALL, Sizes
 from benchmarks.ours import Ours
-from benchmarks.pairs import PHOTOS, Lengths, Pair, make_pairs
+from benchmarks.pairs import Lengths, Pair, kind_of_pictures, make_pairs
 from benchmarks.recipe import Recipe
 from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
 from rlaifv_jax.models.layers import PLAIN, REMAT_POLICIES, Compute
-from rlaifv_jax.ops.attention import BACKENDS, default_backend
+from rlaifv_jax.ops.attention import DECODER_BACKENDS, default_backend
 
 POLICY_SEED, REFERENCE_SEED = 0, 1
 RECIPE = Recipe()
@@ -55,41 +53,38 @@ def build(name: str, pairs: Sequence[Pair], sizes: Sizes, *, compute: Compute = 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=8, help="preference pairs in the step")
-    parser.add_argument("--per-row", type=int, default=1, help="pairs that share one of our rows")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--cores", type=int, default=0, help="0: all this process may use")
+    parser = options.make_parser(__doc__, rounds=7, pairs="preference pairs in the step")
+    parser.add_argument("--per-row", type=options.positive, default=1, help="pairs that share one of our rows")
+    options.add_cores(parser)
     parser.add_argument("--peers", nargs="*", choices=installed()[1:], help="default: all that are installed")
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="a directory with JPEG files")
+    options.add_photos(parser)
     parser.add_argument("--remat", choices=REMAT_POLICIES, default="dots", help="what ours keeps of each layer")
-    parser.add_argument("--backend", choices=BACKENDS, help="of our attention; default: as in training")
-    parser.add_argument("--vocab-block", type=int, default=32000, help="logits that ours has at once, of a token")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--backend", choices=DECODER_BACKENDS, help="of our attention; default: as in training")
+    parser.add_argument("--vocab-block", type=options.positive, default=32000, help="as train.vocab_block")
+    chosen = parser.parse_args()
 
-    cores = timing.limit_cores(options.cores)
+    cores = timing.limit_cores(chosen.cores)
     lengths = Lengths()
-    pairs = make_pairs(options.pairs, SMALL, lengths, options.photos)
-    backend = options.backend or default_backend(jax.default_backend())
-    compute = Compute(backend, backend, options.remat, options.vocab_block)
-    names = (timing.OURS, *options.peers) if options.peers else installed()
-    entrants = {name: build(name, pairs, SMALL, compute=compute, per_row=options.per_row) for name in names}
+    pairs = make_pairs(chosen.pairs, SMALL, lengths, chosen.photos)
+    backend = chosen.backend or default_backend(jax.default_backend())
+    compute = Compute(backend, backend, chosen.remat, chosen.vocab_block)
+    names = (timing.OURS, *chosen.peers) if chosen.peers else installed()
+    entrants = {name: build(name, pairs, SMALL, compute=compute, per_row=chosen.per_row) for name in names}
     losses = ", ".join(f"{name} {entrant.probe()[0]:.6f}" for name, entrant in entrants.items())
     print(f"loss before the first update: {losses}")
-    times = timing.interleave({name: entrant.step for name, entrant in entrants.items()}, options.rounds)
+    times = timing.interleave({name: entrant.step for name, entrant in entrants.items()}, chosen.rounds)
     setting = {
-        "pairs": options.pairs,
-        "per_row": options.per_row,
+        "pairs": chosen.pairs,
+        "per_row": chosen.per_row,
         "cores": cores,
         "backend": backend,
-        "remat": options.remat,
-        "vocab_block": options.vocab_block,
+        "remat": chosen.remat,
+        "vocab_block": chosen.vocab_block,
         **asdict(lengths),
-        "pictures": "photographs" if any(options.photos.glob("**/*.jpg")) else "rendered",
+        "pictures": kind_of_pictures(chosen.photos),
         "device": jax.devices()[0].platform,
     }
-    timing.report([timing.case("DPO step, 23 M parameters, float32", times, setting)], options.json)
+    timing.report([timing.case("DPO step, 23 M parameters, float32", times, setting)], chosen.json)
 
 
 if __name__ == "__main__":

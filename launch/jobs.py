@@ -1,5 +1,6 @@
 """A job for a slice that is not there: the model's sizes, lengths like those of the published data, no weights."""
 
+import bisect
 import copy
 import re
 from collections.abc import Sequence
@@ -85,10 +86,11 @@ def make_job(config: Any, mesh: Mesh, rows_per_chip: int) -> SliceJob:
     sizes = published.lengths(EXAMPLES)
     if model.config.image_tokens != published.IMAGE_TOKENS:
         sizes = sizes._replace(tokens=sizes.tokens - published.IMAGE_TOKENS + model.config.image_tokens)
+    lengths = _row_lengths(config, sizes)
     unit = parallel.rows_divisor(mesh) * config.train.accumulate
     if rows_per_chip:
         rows = rows_per_chip * unit
-        deal, fit = _filling(config, model, sizes, rows)
+        deal, fit = _filling(config, model, sizes, rows, lengths)
     else:
         deal, fit = _planned(config, model, sizes, config.train.batch_pairs, unit)
         rows = fit.rows
@@ -100,9 +102,8 @@ def make_job(config: Any, mesh: Mesh, rows_per_chip: int) -> SliceJob:
 
 def _planned(config: Any, model: Model, sizes: Sizes, pairs: int, unit: int) -> tuple[Deal, Fit]:
     """Steps of so many pairs, and rows that hold each of them."""
-    deal, steps = Deal(sizes.tokens, seed=config.seed, pairs=pairs), -(-EPOCHS * EXAMPLES // pairs)
-    longest = int(sizes.tokens.max())
-    return deal, plan_rows(config, model.config, sizes, deal, steps=steps, unit=unit, longest=longest)
+    deal, longest = Deal(sizes.tokens, seed=config.seed, pairs=pairs), int(sizes.tokens.max())
+    return deal, plan_rows(config, model.config, sizes, deal, steps=_steps(pairs), unit=unit, longest=longest)
 
 
 def model_flops(job: SliceJob, *, trained: bool) -> float:
@@ -185,16 +186,37 @@ def _hints(config: Any) -> list[str]:
     return hints
 
 
-def _filling(config: Any, model: Model, sizes: Sizes, rows: int) -> tuple[Deal, Fit]:
+def _filling(config: Any, model: Model, sizes: Sizes, rows: int, lengths: Sequence[int]) -> tuple[Deal, Fit]:
     """The most pairs that `rows` rows hold in every step, at the row length that is fullest with many pairs."""
-    per_row, length = max(_density(config, model, sizes, length) for length in _row_lengths(config, sizes))
+    density, length = max(_density(config, model, sizes, length) for length in lengths)
     fixed = copy.deepcopy(config)
     fixed.train.row_length = length
-    for pairs in range(int(rows * per_row * length), 0, -1):
+    shape = _widest(config, model, length)
+    most = int(rows * density * length)  # what rows hold on average, over all steps
+    too_many = bisect.bisect_left(
+        range(most + 1), True, lo=1, key=lambda pairs: not _holds(config, sizes, shape, rows, pairs)
+    )
+    for pairs in range(too_many - 1, 0, -1):
         deal, fit = _planned(fixed, model, sizes, pairs, rows)
         if fit.rows <= rows:
             return deal, fit
     raise AssertionError("a row holds every pair")
+
+
+def _holds(config: Any, sizes: Sizes, shape: RowShape, rows: int, pairs: int) -> bool:
+    """Whether `rows` rows hold each step of so many pairs."""
+    deal = Deal(sizes.tokens, seed=config.seed, pairs=pairs)
+    return all(len(best_fit(sizes, deal(step), shape)) <= rows for step in range(_steps(pairs)))
+
+
+def _steps(pairs: int) -> int:
+    return -(-EPOCHS * EXAMPLES // pairs)
+
+
+def _widest(config: Any, model: Model, length: int) -> RowShape:
+    """Rows of this length that take as many pairs as the config allows."""
+    most = config.train.pairs_per_row or MOST_PAIRS
+    return RowShape(length, length, model.config.image_size, model.config.image_tokens, images=most, pairs=most)
 
 
 def _row_lengths(config: Any, sizes: Sizes) -> Sequence[int]:
@@ -208,7 +230,5 @@ def _row_lengths(config: Any, sizes: Sizes) -> Sequence[int]:
 
 def _density(config: Any, model: Model, sizes: Sizes, length: int) -> tuple[float, int]:
     """Pairs for each position of rows of this length, and the length."""
-    most = config.train.pairs_per_row or MOST_PAIRS
-    shape = RowShape(length, length, model.config.image_size, model.config.image_tokens, images=most, pairs=most)
     count = len(sizes.tokens)
-    return count / len(best_fit(sizes, range(count), shape)) / length, length
+    return count / len(best_fit(sizes, range(count), _widest(config, model, length))) / length, length

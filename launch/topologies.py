@@ -30,6 +30,8 @@ def devices(name: str, slices: int) -> Any:
       UserError: the compiler for that hardware is not installed, or knows no such slice.
     """
     kind = check(name)
+    if kind in GPUS and slices > 1:
+        raise UserError(f"--slices: only TPUs come in slices; name all GPUs of {kind} in --topology")
     from jax.experimental import topologies
 
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # this host is no TPU VM: do not look for its neighbours

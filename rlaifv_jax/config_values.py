@@ -8,7 +8,7 @@ from typing import Any
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.losses import OBJECTIVES
 from rlaifv_jax.models.layers import REMAT_POLICIES
-from rlaifv_jax.ops.attention import BACKENDS
+from rlaifv_jax.ops.attention import BACKENDS, DECODER_BACKENDS
 
 
 def check_values(config: Any) -> None:
@@ -27,7 +27,7 @@ def check_computation(config: Any) -> None:
     choices: Mapping[str, tuple[Any, tuple[str, ...]]] = {
         "train.objective": (config.train.objective, tuple(OBJECTIVES)),
         "train.remat": (config.train.remat, tuple(REMAT_POLICIES)),
-        "attention.backend": (config.attention.backend, ("auto", *(name for name in BACKENDS if name != "cudnn"))),
+        "attention.backend": (config.attention.backend, ("auto", *DECODER_BACKENDS)),
         "attention.tower": (config.attention.tower, ("", *BACKENDS)),
         "precision.compute": (config.precision.compute, floats),
         "precision.params": (config.precision.params, floats),

@@ -13,6 +13,7 @@ from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.packing import Deal, Fit, Sizes, fit_rows
 from rlaifv_jax.data.rows import RowShape, empty_batch
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.losses import Objective
 from rlaifv_jax.models.blueprint import Blueprint
 from rlaifv_jax.models.layers import Compute
@@ -62,10 +63,17 @@ def plan_rows(config: Any, model: Any, sizes: Sizes, deal: Deal, *, steps: int, 
 
 
 def make_step(config: Any, blueprint: Blueprint, mesh: Mesh) -> Step:
-    """The step that a config describes, on the devices of `mesh`."""
+    """The step that a config describes, on the devices of `mesh`.
+
+    Raises:
+      UserError: the devices cannot do it.
+    """
+    platform = mesh.devices.flat[0].platform
     backend = config.attention.backend
     if backend == "auto":
-        backend = default_backend(mesh.devices.flat[0].platform)
+        backend = default_backend(platform)
+    if config.attention.tower == "cudnn" and platform not in ("gpu", "cuda"):
+        raise UserError(f"attention.tower is 'cudnn', which needs NVIDIA GPUs: these devices are {platform!r}")
     objective = Objective(
         config.train.objective,
         config.dpo.beta,

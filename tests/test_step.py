@@ -85,8 +85,13 @@ def test_packed_rows_equal_pairs_in_rows_of_their_own(backend):
 
 
 def test_text_only_rows_train():
-    found, _ = losses_and_params(tiny.batch([[item] for item in items(image=False)]))
+    """With places for images or, as the planner lays out data without any, with none."""
+    rows = [[item] for item in items(image=False)]
+    found, _ = losses_and_params(tiny.batch(rows))
     assert found[-1] < found[0]
+    shape = RowShape(row_length=64, targets=32, image_size=28, image_tokens=4, images=0)
+    no_places, _ = losses_and_params(tiny.batch(rows, shape))
+    np.testing.assert_allclose(no_places, found, atol=1e-6)
 
 
 def test_sft_learns_the_answer():

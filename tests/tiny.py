@@ -97,4 +97,4 @@ def item(rng: np.random.Generator, *, answers: int = 2, image: bool = True) -> I
 def batch(rows: list[list[Item]], shape: RowShape = SHAPE, accumulate: int = 1) -> Batch:
     """Rows as the steps take them, leaves `[A, B, …]`."""
     flat = build_rows(rows, shape)
-    return Batch(*(jnp.asarray(leaf).reshape(accumulate, -1, *leaf.shape[1:]) for leaf in flat))
+    return Batch(*(jnp.asarray(leaf).reshape(accumulate, len(rows) // accumulate, *leaf.shape[1:]) for leaf in flat))

@@ -136,7 +136,7 @@ def admit(
         )
     if not len(index):
         counts = ", ".join(f"{n} {reason}" for reason, n in Counter(r.reason for r in bad).most_common())
-        raise UserError(f"data: {index.path}: none of its {index.total} rows can be used ({counts})")
+        raise UserError(f"data: {index.path}: none of its {index.total} rows can be used ({counts}); {bad[0].detail}")
     return replace(index, bad=tuple(bad))
 
 

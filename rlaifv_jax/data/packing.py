@@ -86,7 +86,7 @@ def best_fit(sizes: Sizes, members: Sequence[int] | np.ndarray, shape: RowShape)
     """Pack `members` into as few rows of `shape` as best-fit-decreasing finds; each fits a row by itself."""
     rows: list[list[int]] = []
     used: list[tuple[int, int]] = []  # targets and images in each row
-    free: list[tuple[int, int]] = []  # (free positions, row), ascending: the fullest row first
+    free: list[tuple[int, int]] = []  # (free positions, row) of those that take another, the fullest row first
     by_length = sorted((int(member) for member in members), key=lambda member: -sizes.tokens[member])
     for member in by_length:
         tokens, targets, images = (int(size[member]) for size in sizes)
@@ -94,11 +94,7 @@ def best_fit(sizes: Sizes, members: Sequence[int] | np.ndarray, shape: RowShape)
         for place in range(bisect.bisect_left(free, (tokens, -1)), len(free)):
             room, candidate = free[place]
             have = used[candidate]
-            if (
-                have[0] + targets <= shape.targets
-                and have[1] + images <= shape.images
-                and len(rows[candidate]) < shape.pairs
-            ):
+            if have[0] + targets <= shape.targets and have[1] + images <= shape.images:
                 row = candidate
                 del free[place]
                 break
@@ -108,7 +104,8 @@ def best_fit(sizes: Sizes, members: Sequence[int] | np.ndarray, shape: RowShape)
             used.append((0, 0))
         rows[row].append(member)
         used[row] = (used[row][0] + targets, used[row][1] + images)
-        bisect.insort(free, (room - tokens, row))
+        if len(rows[row]) < shape.pairs:
+            bisect.insort(free, (room - tokens, row))
     return rows
 
 

@@ -20,10 +20,11 @@ from rlaifv_jax.ops.flash import Kernels, flash
 from rlaifv_jax.ops.layout import Layout, allowed
 from rlaifv_jax.parallel import spec
 
-__all__ = ["BACKENDS", "KERNELS", "Layout", "attention", "default_backend"]
+__all__ = ["BACKENDS", "DECODER_BACKENDS", "KERNELS", "Layout", "attention", "default_backend"]
 
 KERNELS: dict[str, Kernels] = {"flash_tpu": flash_tpu.KERNELS, "flash_gpu": flash_gpu.KERNELS}
-BACKENDS = ("dense", "blocked", *KERNELS, "cudnn")
+DECODER_BACKENDS = ("dense", "blocked", *KERNELS)
+BACKENDS = (*DECODER_BACKENDS, "cudnn")  # of towers
 
 
 def default_backend(platform: str) -> str:
@@ -66,7 +67,7 @@ def attention(
         if layout is not None:
             raise ValueError(
                 "attention backend 'cudnn' cannot tell prefixes from branches; it serves image towers only. "
-                f"Decoders need one of {', '.join(name for name in BACKENDS if name != 'cudnn')}."
+                f"Decoders need one of {', '.join(DECODER_BACKENDS)}."
             )
         return _cudnn(query, key, value, scale)
     if backend == "dense":

@@ -20,14 +20,13 @@ SMALL = {
     "tower-heads": 2,
     "rounds": 1,
     "pairs": 2,
-    "photos": "nowhere",
 }
 
 
 @pytest.mark.parametrize("contender", ["ours", "original", "completion_only"])
 def test_it_writes_its_result(contender, tmp_path, monkeypatch, capsys):
     file = tmp_path / "result.json"
-    options = SMALL | {"contender": contender, "json": file}
+    options = SMALL | {"contender": contender, "photos": tmp_path, "json": file}
     monkeypatch.setattr(sys, "argv", ["gpu_step", *(f"--{key}={value}" for key, value in options.items())])
     gpu_step.main()
     result = json.loads(file.read_text())

@@ -87,6 +87,12 @@ def test_sweep_finds_the_most_rows(most):
         (("--topology=v5e:4x4", "--rows=-1"), "--rows must not be negative"),
         (("--topology=v5e:4x4", "--rows=2", "--sweep"), "leave out --rows"),
         (("--topology=v5e:2x2", "--config.mesh.fsdp=3"), "does not make the 4 devices"),
+        (
+            ("--topology=v5e:2x2", "--config.train.row_length=100"),
+            "train.row_length=100 is shorter than the longest pair",
+        ),
+        (("--topology=v5e:2x2", "--config.attention.tower=cudnn"), "needs NVIDIA GPUs: these devices are 'tpu'"),
+        (("--topology=h100:1x1x8", "--slices=2"), "only TPUs come in slices"),
         (("--topology=v5e:2x2", "--slices=2"), "mesh.data is 1, but these chips are 2 slices"),
         (("--topology=v5e:4x4", "--config.attention.backend=magic"), "attention.backend is 'magic'"),
     ],
