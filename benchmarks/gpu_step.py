@@ -28,15 +28,13 @@ from benchmarks.model import LLAVA_7B, Sizes, our_blueprint, torch_model
 from benchmarks.ours import FROZEN, make_optimizer, objective
 from benchmarks.pairs import Lengths, Pair, items, make_pairs, shared_rows
 from benchmarks.recipe import Recipe
-from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
+from benchmarks.two_rows import TWO_ROWS
 from rlaifv_jax.flops import mfu, row_flops
 from rlaifv_jax.models.blueprint import cast, random_params, split_frozen
 from rlaifv_jax.models.layers import REMAT_POLICIES, Compute
 from rlaifv_jax.models.llava import Llava
 from rlaifv_jax.ops.attention import BACKENDS, DECODER_BACKENDS, default_backend
 from rlaifv_jax.step import Step, TrainState, init_state, train_step
-
-TORCH = {"original": Original, "completion_only": CompletionOnly, "two_rows_best": TwoRowsBest}
 
 
 def ours(
@@ -73,7 +71,7 @@ def two_rows(name: str, pairs: Sequence[Pair], sizes: Sizes, recipe: Recipe, *, 
     model = torch_model(sizes, 0, device, torch.bfloat16)
     if remat:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return TORCH[name](model, model, pairs, sizes, recipe).step
+    return TWO_ROWS[name](model, model, pairs, sizes, recipe).step
 
 
 def model_flops(pairs: Sequence[Pair], sizes: Sizes) -> float:
@@ -87,7 +85,7 @@ def model_flops(pairs: Sequence[Pair], sizes: Sizes) -> float:
 
 def main() -> None:
     parser = options.make_parser(__doc__, rounds=7)
-    parser.add_argument("--contender", choices=("ours", *TORCH), default="ours")
+    parser.add_argument("--contender", choices=("ours", *TWO_ROWS), default="ours")
     parser.add_argument("--per-row", type=options.positive, default=1, help="pairs that share one of our rows")
     parser.add_argument("--remat", choices=REMAT_POLICIES, default="attention", help="what ours keeps of each layer")
     parser.add_argument("--no-remat", action="store_true", help="PyTorch keeps everything")

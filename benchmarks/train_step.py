@@ -19,13 +19,12 @@ from benchmarks.model import SMALL, Sizes
 from benchmarks.ours import Ours
 from benchmarks.pairs import Lengths, Pair, kind_of_pictures, make_pairs
 from benchmarks.recipe import Recipe
-from benchmarks.two_rows import CompletionOnly, Original, TwoRowsBest
+from benchmarks.two_rows import TWO_ROWS
 from rlaifv_jax.models.layers import PLAIN, REMAT_POLICIES, Compute
 from rlaifv_jax.ops.attention import DECODER_BACKENDS, default_backend
 
 POLICY_SEED, REFERENCE_SEED = 0, 1
 RECIPE = Recipe()
-TWO_ROWS = {"original": Original, "completion_only": CompletionOnly, "two_rows_best": TwoRowsBest}
 TRL = {
     "trl": {"precomputed": False, "compact": False},
     "trl_no_reference": {"precomputed": True, "compact": False},

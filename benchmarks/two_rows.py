@@ -97,6 +97,9 @@ class TwoRowsBest(CompletionOnly):
         return self._compiled()
 
 
+TWO_ROWS = {"original": Original, "completion_only": CompletionOnly, "two_rows_best": TwoRowsBest}
+
+
 def adamw(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """Over what is trained; matrices decay, norms and biases do not."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -5,9 +5,9 @@
 
 Eight pairs in a step, learning rate 5e-7 with 5 % warm-up and a cosine, no clipping, image tower frozen. The 2,672
 steps of the published script are four epochs of one alignment round (5,342 pairs) and one step more; a checkpoint is
-kept every quarter of an epoch. For a
-set of another size say `--config.train.steps=0 --config.train.epochs=4 --config.checkpoint.every=0.25`; the whole of
-RLAIF-V-Dataset (83,132 pairs, all rounds of several models) would take 41,566 steps.
+kept every quarter of an epoch. For a set of another size say `--config.train.steps=0 --config.train.epochs=4
+--config.checkpoint.every=0.25`; the whole of RLAIF-V-Dataset (83,132 pairs, all rounds of several models) would take
+41,566 steps.
 
 Eight pairs fill four rows, so they feed four devices well; on eight, each has a row that is 70 % full. On more, give
 the rest to mesh.tensor (16 chips: --config.mesh.tensor=2), or raise train.batch_pairs, which is another recipe:

@@ -24,6 +24,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 from rlaifv_jax import cli
@@ -51,20 +53,14 @@ def compile_all(config: Any) -> None:
     if values.sweep and values.rows:
         raise UserError("--sweep looks for the number of rows; leave out --rows")
     fits = True
-    for name in names:
-        for step in steps:
-
-            def attempt(rows: int, name: str = name, step: str = step) -> bool:
-                found = measure(config, name, values.slices, rows, step)
-                _print(found, as_json=values.json)
-                return bool(found["fits"])
-
-            if not values.sweep:
-                fits &= attempt(values.rows)
-                continue
+    for name, step in product(names, steps):
+        attempt = partial(_attempt, config, name, step)
+        if values.sweep:
             most = most_rows(attempt)
             cli.say(f"{name}: {step} step fits with {most} rows for each chip that has rows of its own")
             fits &= most > 0
+        else:
+            fits &= attempt(values.rows)
     if not fits:
         sys.exit(1)
 
@@ -80,10 +76,15 @@ def most_rows(fits: Callable[[int], bool]) -> int:
     return most
 
 
-def _print(found: dict[str, Any], *, as_json: bool) -> None:
+def _attempt(config: Any, name: str, step: str, rows: int) -> bool:
+    """Compile, print, and say whether it fits."""
+    from absl import flags
+
     from launch.report import lines
 
-    print(json.dumps(found) if as_json else "\n".join(lines(found)), flush=True)
+    found = measure(config, name, flags.FLAGS.slices, rows, step)
+    print(json.dumps(found) if flags.FLAGS.json else "\n".join(lines(found)), flush=True)
+    return bool(found["fits"])
 
 
 def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from launch.chips import Chip
 from rlaifv_jax import flops, parallel, published
 from rlaifv_jax.data.packing import (
     MOST_PAIRS,
-    STEP_LENGTH,
     Deal,
     Fit,
     Sizes,
     TrainingPlan,
     best_fit,
+    row_lengths,
     whole_steps,
 )
 from rlaifv_jax.data.rows import RowShape
@@ -223,9 +223,7 @@ def _row_lengths(config: Any, sizes: Sizes) -> Sequence[int]:
     longest = whole_steps(int(sizes.tokens.max()))
     if config.train.row_length and config.train.row_length < longest:
         raise UserError(f"train.row_length={config.train.row_length} is shorter than the longest pair, {longest}")
-    if config.train.row_length:
-        return [config.train.row_length]
-    return range(longest, max(longest, config.train.longest_row) + 1, STEP_LENGTH)
+    return row_lengths(config.train.row_length, longest, config.train.longest_row)
 
 
 def _density(config: Any, model: Model, sizes: Sizes, length: int) -> tuple[float, int]:

@@ -210,7 +210,7 @@ def _open_data(config: Any, path: str, encoder: Encoder, image_size: int, output
 def _shape_rows(
     config: Any, mesh: Mesh, model: StoredModel, plan: Plan, deal: Deal, train: Index, passed: list[Index]
 ) -> Fit:
-    """Rows for the steps of training in which every example of `passed` fits too, which are only looked at."""
+    """Rows for the steps of training in which every example of `passed` fits too: those of `train` and more."""
     fit = plan_rows(
         config,
         model.config,
@@ -218,7 +218,7 @@ def _shape_rows(
         deal,
         steps=plan.steps,
         unit=parallel.rows_divisor(mesh) * config.train.accumulate,
-        longest=max(int(index.lengths.max()) for index in (train, *passed)),
+        longest=max(int(index.lengths.max()) for index in passed),
     )
     shape = dataclasses.replace(
         fit.shape,

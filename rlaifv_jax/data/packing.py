@@ -162,6 +162,12 @@ def whole_steps(positions: int) -> int:
     return -(-positions // STEP_LENGTH) * STEP_LENGTH
 
 
+def row_lengths(given: int, longest: int, longest_row: int) -> Sequence[int]:
+    """Those to choose from: the given one, or (0) all that hold the longest example and are not above longest_row."""
+    least = whole_steps(longest)
+    return [given] if given else range(least, max(least, longest_row) + 1, STEP_LENGTH)
+
+
 def fit_rows(
     sizes: Sizes,
     deal: Deal,
@@ -190,8 +196,7 @@ def fit_rows(
       pairs_per_row: 0 as many as pay, otherwise the most.
       image_cost: what an image costs in the tower, in decoder positions.
     """
-    least = whole_steps(longest)
-    lengths = [shape.row_length] if shape.row_length else range(least, max(least, longest_row) + 1, STEP_LENGTH)
+    lengths = row_lengths(shape.row_length, longest, longest_row)
     shortest = int(sizes.tokens.min())
     candidates = [
         replace(shape, row_length=length, pairs=pairs, images=pairs, targets=length)

@@ -55,24 +55,23 @@ class Llava(nnx.Module):
     def hidden(self, batch: Batch, compute: Compute) -> jax.Array:
         """Rows → final hidden states [B, T, D]."""
         rows, count = batch.images.shape[:2]
-        if count == 0:  # nothing but text
-            return self.decoder(self.decoder.embed(batch.tokens), _layout(batch), compute)
+        if count == 0:
+            return self.decode(None, batch, compute)
         images = constrain(batch.images.reshape(rows * count, *batch.images.shape[2:]), "batch", None, None, None)
         features = self.image_features(images, compute)  # [B·I, P, D]
         return self.decode(features.reshape(rows, -1, self.config.decoder.width), batch, compute)
 
-    def decode(self, features: jax.Array, batch: Batch, compute: Compute) -> jax.Array:
-        """The same with the rows' image features [B, I·P, D] at hand."""
-        placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
-        x = jnp.where((batch.patches >= 0)[..., None], placed, self.decoder.embed(batch.tokens))
-        return self.decoder(constrain(x, "batch", None, None), _layout(batch), compute)
+    def decode(self, features: jax.Array | None, batch: Batch, compute: Compute) -> jax.Array:
+        """The same with the rows' image features [B, I·P, D] at hand, None where there are no images."""
+        x = self.decoder.embed(batch.tokens)  # [B, T, D]
+        if features is not None:
+            placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
+            x = jnp.where((batch.patches >= 0)[..., None], placed, x)
+        layout = Layout(batch.segments, batch.branches, batch.positions)
+        return self.decoder(constrain(x, "batch", None, None), layout, compute)
 
     def log_probs(self, batch: Batch, compute: Compute) -> jax.Array:
         """float32[B, R]: log-probability of every target of the batch."""
         hidden = self.hidden(batch, compute)
         head = self.decoder.head.kernel[...]
         return target_log_probs(hidden, head, batch.sources, batch.targets, vocab_block=compute.vocab_block)
-
-
-def _layout(batch: Batch) -> Layout:
-    return Layout(batch.segments, batch.branches, batch.positions)
