@@ -59,6 +59,30 @@ def cast(params: Params, dtype: Any) -> Params:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
 
+def unstack(params: Params) -> Params:
+    """Parameters whose decoder layers [L, …] become a list of L dicts. The stacked arrays are freed one by one."""
+    decoder = dict(params["decoder"])
+    stacked = flat(decoder["layers"])
+    layers: list[Params] = [{} for _ in next(iter(stacked.values()))]
+    for path, whole in stacked.items():
+        for layer, leaf in zip(layers, _pieces(whole), strict=True):
+            layer[path] = leaf
+        whole.delete()
+    return params | {"decoder": decoder | {"layers": [nested(layer) for layer in layers]}}
+
+
+def unstacked_module(graph: Any, params: Params) -> tuple[Any, list[Any]]:
+    """The model over `unstack`ed parameters, inside a traced function: (all but the decoder's layers, those layers)."""
+    decoder = params["decoder"]
+    alone = [nnx.merge(graph, params | {"decoder": decoder | {"layers": layer}}) for layer in decoder["layers"]]
+    return alone[0], [model.decoder.layers for model in alone]
+
+
+@jax.jit
+def _pieces(whole: jax.Array) -> list[jax.Array]:
+    return list(whole)
+
+
 def is_frozen(path: str, frozen: tuple[str, ...]) -> bool:
     """Whether a parameter's path is, or lies below, one of the `frozen` prefixes."""
     return (path + "/").startswith(tuple(prefix + "/" for prefix in frozen))

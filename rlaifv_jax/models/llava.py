@@ -52,23 +52,22 @@ class Llava(nnx.Module):
         pixels = normalize(images, self.config.image_mean, self.config.image_std)
         return self.projector(self.vision(pixels.astype(self.vision.patch.dtype), compute))
 
-    def hidden(self, batch: Batch, compute: Compute) -> jax.Array:
-        """Rows → final hidden states [B, T, D]."""
+    def embed(self, batch: Batch, compute: Compute) -> jax.Array:
+        """Rows → embeddings [B, T, D], those of images in their places."""
+        x = self.decoder.embed(batch.tokens)  # [B, T, D]
         rows, count = batch.images.shape[:2]
         if count == 0:
-            return self.decode(None, batch, compute)
+            return x
         images = constrain(batch.images.reshape(rows * count, *batch.images.shape[2:]), "batch", None, None, None)
-        features = self.image_features(images, compute)  # [B·I, P, D]
-        return self.decode(features.reshape(rows, -1, self.config.decoder.width), batch, compute)
+        features = self.image_features(images, compute).reshape(rows, -1, x.shape[-1])  # [B, I·P, D]
+        placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
+        x = jnp.where((batch.patches >= 0)[..., None], placed, x)
+        return constrain(x, "batch", None, None)
 
-    def decode(self, features: jax.Array | None, batch: Batch, compute: Compute) -> jax.Array:
-        """The same with the rows' image features [B, I·P, D] at hand, None where there are no images."""
-        x = self.decoder.embed(batch.tokens)  # [B, T, D]
-        if features is not None:
-            placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
-            x = jnp.where((batch.patches >= 0)[..., None], placed, x)
+    def hidden(self, batch: Batch, compute: Compute) -> jax.Array:
+        """Rows → final hidden states [B, T, D]."""
         layout = Layout(batch.segments, batch.branches, batch.positions)
-        return self.decoder(constrain(x, "batch", None, None), layout, compute)
+        return self.decoder(self.embed(batch, compute), layout, compute)
 
     def log_probs(self, batch: Batch, compute: Compute) -> jax.Array:
         """float32[B, R]: log-probability of every target of the batch."""

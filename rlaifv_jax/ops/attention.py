@@ -6,6 +6,8 @@
     flash_gpu   the kernels of flash_gpu.py; interpreted on a CPU
     cudnn       NVIDIA's kernels by way of jax.nn, for towers only: they know no branches
 
+New tokens of a generation attend to a cache instead of a row: `cached_attention`, see cached.py.
+
 Who sees whom is said by a Layout and a sliding window, see rlaifv_jax.ops.layout.
 """
 
@@ -16,11 +18,20 @@ import jax.numpy as jnp
 
 from rlaifv_jax.ops import flash_gpu, flash_tpu
 from rlaifv_jax.ops.blocked import blocked
+from rlaifv_jax.ops.cached import cached_attention
 from rlaifv_jax.ops.flash import Kernels, flash
 from rlaifv_jax.ops.layout import Layout, allowed
 from rlaifv_jax.parallel import spec
 
-__all__ = ["BACKENDS", "DECODER_BACKENDS", "KERNELS", "Layout", "attention", "default_backend"]
+__all__ = [
+    "BACKENDS",
+    "DECODER_BACKENDS",
+    "KERNELS",
+    "Layout",
+    "attention",
+    "cached_attention",
+    "default_backend",
+]
 
 KERNELS: dict[str, Kernels] = {"flash_tpu": flash_tpu.KERNELS, "flash_gpu": flash_gpu.KERNELS}
 DECODER_BACKENDS = ("dense", "blocked", *KERNELS)

@@ -20,19 +20,17 @@ def unseen(file: Path, scenes: int, seed: int, split: str = "heldout") -> list[H
 
 def describe(model: Any, examples: Sequence[HeldOut]) -> list[str]:
     """Captions by greedy decoding in float32. `model`: whatever `convert.load.open_model` takes."""
-    import jax
-    import jax.numpy as jnp
+    from rlaifv_jax.sampling.load import load_speaker
+    from rlaifv_jax.sampling.settings import Sampling
 
-    from convert.load import open_model
-    from rlaifv_jax.parallel import make_mesh
-    from rlaifv_jax.sampling.greedy import greedy
-
-    checkpoint = open_model(model)
-    questions, images = [e.question for e in examples], [e.image for e in examples]
-    mesh = make_mesh(1, -1, 1)
-    with jax.set_mesh(mesh):
-        params = checkpoint.load(mesh, lambda path: jnp.float32)
-        return greedy(checkpoint, params, questions, images, max_new_tokens=MAX_NEW_TOKENS)
+    speaker = load_speaker(model, dtype="float32")
+    engine = speaker.engine(Sampling(max_new_tokens=MAX_NEW_TOKENS))
+    prompts = (
+        speaker.prompter.prompt(example.question, example.image, name=str(number), tag=number)
+        for number, example in enumerate(examples)
+    )
+    captions = {found.tag: found.answers[0].text for found in engine.generate(prompts)}
+    return [captions[number] for number in range(len(examples))]
 
 
 def judge(examples: Sequence[HeldOut], captions: Sequence[str]) -> Measurement:

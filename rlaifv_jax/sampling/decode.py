@@ -1,0 +1,206 @@
+"""The two jitted functions of generation: `admit` computes prompts, `advance` decodes until the host is needed.
+
+No file and no config object: the engine, an ahead-of-time compile and a test call the same functions.
+
+    G prompts in the cache   N branches of each   r prompts admitted at once   V vocabulary
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlaifv_jax import parallel
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.models.blueprint import Params, unstacked_module
+from rlaifv_jax.models.decoder import Attend, DecoderConfig
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.ops.attention import cached_attention
+from rlaifv_jax.ops.cached import Sight
+from rlaifv_jax.ops.layout import Layout
+from rlaifv_jax.sampling.beams import Beams
+from rlaifv_jax.sampling.branches import Branches
+from rlaifv_jax.sampling.cache import Cache, CacheShape, new_cache, put_prefix, put_suffix
+from rlaifv_jax.sampling.settings import Sampling
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything static about a generation; equal programs are compiled once.
+
+    graph, decoder: of the model. samples: M of every prompt. begin: id of BOS, None where there is none. ends: ids of
+    end tokens. cache: shape.
+    """
+
+    graph: Any
+    decoder: DecoderConfig
+    compute: Compute
+    settings: Sampling
+    samples: int
+    begin: int | None
+    ends: tuple[int, ...]
+    cache: CacheShape
+
+
+class Prompts(NamedTuple):
+    """What is kept of the prompts beside their keys and values."""
+
+    lengths: jax.Array  # int32[G] positions
+    first: jax.Array  # float32[G, V] logits behind them
+    keys: jax.Array  # uint32[G, 2] of their randomness
+    said: jax.Array | None  # bool[G, V] tokens that samples begin with, where repetition is penalised
+
+
+class State(NamedTuple):
+    cache: Cache
+    prompts: Prompts
+    search: Branches | Beams
+    steps: jax.Array  # int32[] forward passes of the decoder, for the account
+
+
+@partial(jax.jit, static_argnames="program")
+def new_state(program: Program) -> State:
+    """Empty slots."""
+    shape, settings, vocabulary = program.cache, program.settings, program.decoder.vocab_size
+    prompts = Prompts(
+        lengths=jnp.zeros(shape.prompts, jnp.int32),
+        first=jnp.zeros((shape.prompts, vocabulary), jnp.float32),
+        keys=jnp.zeros((shape.prompts, 2), jnp.uint32),
+        said=jnp.zeros((shape.prompts, vocabulary), bool) if settings.penalises else None,
+    )
+    sizes = (shape.suffix, vocabulary, settings.penalises)
+    search: Branches | Beams
+    if settings.num_beams > 1:
+        search = Beams.new(shape.prompts, settings.num_beams, *sizes)
+    else:
+        search = Branches.new(shape.prompts, shape.branches, program.samples, *sizes)
+    return pin(State(new_cache(program.decoder, shape), prompts, search, jnp.zeros((), jnp.int32)))
+
+
+def axes(leaf: Any, cached: bool) -> tuple[str | None, ...]:
+    """Logical axes of a leaf of the state: prompts and branches lie over the mesh as rows do, cached heads as heads."""
+    names = ("batch", "heads") if cached else ("batch",)
+    return (*names, *(None,) * leaf.ndim)[: leaf.ndim]
+
+
+def pin(state: State) -> State:
+    """Keep the state where it is, step after step."""
+
+    def pinned(tree: Any, cached: bool) -> Any:
+        return jax.tree.map(lambda leaf: parallel.constrain(leaf, *axes(leaf, cached)), tree)
+
+    cache, *rest = state
+    return State(pinned(cache, cached=True), *pinned(tuple(rest), cached=False))
+
+
+@partial(jax.jit, static_argnames="program", donate_argnames="state")
+def admit(params: Params, state: State, batch: Batch, slots: jax.Array, keys: jax.Array, *, program: Program) -> State:
+    """Compute prompts and put them into slots.
+
+    Args:
+      params: `unstack`ed weights.
+      batch: [r, P] rows, each a prompt from its first position on; only tokens, positions, segments, branches, patches
+        and images are looked at.
+      slots: int32[r], each free; out of range for a row of padding.
+      keys: uint32[r, 2], see `choose.lots`.
+    """
+    model, layers = unstacked_module(program.graph, params)
+    layout = Layout(batch.segments, batch.branches, batch.positions)
+    attend = model.decoder.attention(layout, program.compute)
+    prefix = list(state.cache.prefix)
+
+    def keep(number: int) -> Attend:
+        def attend_and_keep(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+            prefix[number] = put_prefix(prefix[number], key, value, slots)
+            return attend(query, key, value)
+
+        return attend_and_keep
+
+    attends = [keep(number) for number in range(len(layers))]
+    hidden = model.decoder.step(layers, model.embed(batch, program.compute), layout.positions, attends)
+    lengths = (batch.segments > 0).sum(axis=1)
+    last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
+    said = _said(batch, program) if program.settings.penalises else None
+    prompts = Prompts(lengths, model.decoder.logits(last), keys, said)
+    kept = jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), state.prompts, prompts)
+    cache = state.cache._replace(prefix=prefix)
+    return pin(State(cache, kept, state.search.start(slots, said), state.steps))
+
+
+def _said(batch: Batch, program: Program) -> jax.Array:
+    """bool[r, V]: BOS, and with `penalize_prompt` the prompt's text."""
+    rows, vocabulary = batch.tokens.shape[0], program.decoder.vocab_size
+    said = jnp.zeros((rows, vocabulary), bool)
+    if program.settings.penalize_prompt:
+        text = (batch.segments > 0) & (batch.patches < 0)
+        tokens = jnp.where(text, batch.tokens, vocabulary)
+        said = said.at[jnp.arange(rows)[:, None], tokens].set(True, mode="drop")
+    return said if program.begin is None else said.at[:, program.begin].set(True)
+
+
+@partial(jax.jit, static_argnames="program", donate_argnames="state")
+def advance(
+    params: Params, state: State, stopped: jax.Array, most: jax.Array, wanted: jax.Array, *, program: Program
+) -> State:
+    """Decode until nothing runs, `wanted` prompts have finished, or `most` steps are done.
+
+    Args:
+      stopped: bool[G, N], branches whose samples end here (stop strings, which only the host can read). With beams
+        nothing can be stopped, and this is ignored.
+      most, wanted: int32[].
+    """
+    model, layers = unstacked_module(program.graph, params)
+    pick = partial(_pick, program=program)
+    search = state.search
+    if isinstance(search, Branches):
+        search = search.finish(stopped & search.live & (search.length > 0), state.prompts.said)
+    vocabulary = program.decoder.vocab_size
+    nothing = jnp.zeros((*search.token.shape, vocabulary), jnp.float32)
+    before = search.running
+    state = pick(state._replace(search=search), nothing, entering=True)
+
+    def going(carry: tuple[jax.Array, State]) -> jax.Array:
+        done, state = carry
+        running = state.search.running
+        return running.any() & (jnp.sum(before & ~running) < wanted) & (done < most)
+
+    def step(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
+        done, state = carry
+        logits, suffix = _forward(model, layers, state, program)
+        state = state._replace(cache=state.cache._replace(suffix=suffix), steps=state.steps + 1)
+        return done + 1, pin(pick(state, logits, entering=False))
+
+    return jax.lax.while_loop(going, step, (jnp.zeros((), jnp.int32), pin(state)))[1]
+
+
+def _pick(state: State, logits: jax.Array, *, program: Program, entering: bool) -> State:
+    first, said, keys = state.prompts.first, state.prompts.said, state.prompts.keys
+    search = state.search.pick(logits, first, said, keys, program.settings, program.ends, entering=entering)
+    return state._replace(search=search)
+
+
+def _forward(model: Any, layers: list[Any], state: State, program: Program) -> tuple[jax.Array, list[Any]]:
+    """The newest tokens through the decoder: float32[G, N, V] logits, and the suffixes with their keys and values."""
+    config, search = program.decoder, state.search
+    sight: Sight = search.sight(state.prompts.lengths)
+    suffixes = list(state.cache.suffix)
+
+    def attend_in(number: int) -> Attend:
+        def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+            suffixes[number] = put_suffix(suffixes[number], key, value, search.columns)
+            return cached_attention(
+                query,
+                state.cache.prefix[number],
+                suffixes[number],
+                sight,
+                scale=config.head_width**-0.5,
+                window=config.window,
+            )
+
+        return attend
+
+    attends = [attend_in(number) for number in range(len(layers))]
+    hidden = model.decoder.step(layers, model.decoder.embed(search.token), sight.positions, attends)
+    return model.decoder.logits(hidden), suffixes

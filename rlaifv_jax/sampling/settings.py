@@ -1,0 +1,63 @@
+"""How tokens are chosen. Names and meanings are those of transformers' `generate`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rlaifv_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Greedy decoding unless said otherwise.
+
+    temperature: 0 takes the most likely token; otherwise logits are divided by it and a token is drawn.
+    top_k: draw from so many of the most likely tokens only; 0 from all.
+    top_p: draw from the fewest most likely tokens that have this much probability together (arXiv 1904.09751).
+    repetition_penalty: logits of tokens said before are divided by it, or multiplied where negative
+      (arXiv 1909.05858). What was said is BOS and the answer, and the prompt too with penalize_prompt.
+    min_new_tokens, max_new_tokens: of an answer, its end token included.
+    num_beams: more than 1 searches with beams; with a temperature beams are drawn instead of taken.
+    length_penalty: a finished beam's log-probability is divided by its length to this power.
+    early_stopping: True ends a search with num_beams finished beams; False when the best running beam is, at its
+      present length, worse than the worst finished one; 'never' when it could not become better at any length.
+    stop: strings that end an answer and are cut off with all that follows. Beams are cut when they are finished.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    penalize_prompt: bool = False
+    min_new_tokens: int = 0
+    max_new_tokens: int = 512
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for a value that means nothing."""
+        for name, good, legal in (
+            ("temperature", 0 <= self.temperature < float("inf"), "0 or more"),
+            ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "above 0"),
+            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+            ("min_new_tokens", 0 <= self.min_new_tokens <= self.max_new_tokens, "between 0 and max_new_tokens"),
+            ("num_beams", self.num_beams >= 1, "1 or more"),
+            ("length_penalty", abs(self.length_penalty) < float("inf"), "a number"),
+            ("early_stopping", self.early_stopping in (True, False, "never"), "true, false or never"),
+            ("stop", all(self.stop), "strings that are not empty"),
+        ):
+            if not good:
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be {legal}")
+        if self.temperature == 0 and (self.top_k or self.top_p < 1):
+            raise UserError("top_k and top_p choose what is drawn from, but temperature 0 draws nothing")
+
+    @property
+    def draws(self) -> bool:
+        return self.temperature > 0
+
+    @property
+    def penalises(self) -> bool:
+        return self.repetition_penalty != 1

@@ -1,0 +1,136 @@
+"""What must not matter to an answer, and what must."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.parallel import make_mesh
+from rlaifv_jax.sampling.settings import Sampling
+from tests.sampling.conftest import END, QUESTIONS, Talker, in_order, tokens
+
+DRAWN = Sampling(temperature=1.0, top_k=40, top_p=0.95, max_new_tokens=20)
+FIFTY = tuple(f"{QUESTIONS[n % 5]} {'again ' * (n % 9)}" for n in range(50))
+
+
+@pytest.fixture(scope="module")
+def expected(talker: Talker) -> list[list[int]]:
+    return tokens(talker.ask(DRAWN, FIFTY, prompts=8))
+
+
+def test_alone(talker: Talker, expected: list[list[int]]) -> None:
+    engine = talker.engine(DRAWN, prompts=1)
+    assert [tokens(list(engine.generate([prompt])))[0] for prompt in talker.prompts(FIFTY)] == expected
+
+
+def test_shuffled_in_another_number_of_slots(talker: Talker, expected: list[list[int]]) -> None:
+    prompts = talker.prompts(FIFTY)
+    np.random.default_rng(0).shuffle(prompts)  # type: ignore[arg-type]
+    assert tokens(in_order(talker.engine(DRAWN).generate(prompts))) == expected
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 1, 1), (1, 1, 3)])
+def test_devices(talker: Talker, expected: list[list[int]], sizes: tuple[int, int, int]) -> None:
+    """Prompts over devices, or heads (three of them) over devices."""
+    mesh = make_mesh(*sizes, jax.devices()[: int(np.prod(sizes))])
+    assert tokens(talker.ask(DRAWN, FIFTY, mesh=mesh)) == expected
+
+
+def test_answers_differ(expected: list[list[int]]) -> None:
+    assert len(set(map(tuple, expected))) > 40
+    assert len({len(answer) for answer in expected}) > 5
+
+
+def test_bfloat16_on_one_mesh(talker: Talker) -> None:
+    """Bit for bit, whoever the neighbours are."""
+    prompts = talker.prompts(FIFTY[:20])
+    engine = talker.engine(DRAWN, dtype=jnp.bfloat16, prompts=4)
+    together = tokens(in_order(engine.generate(prompts)))
+    assert tokens(in_order(engine.generate(prompts[::-1]))) == together
+    assert [tokens(list(engine.generate([prompt])))[0] for prompt in prompts[:6]] == together[:6]
+
+
+@pytest.mark.parametrize("branches", [1, 2, 5])
+def test_samples_take_turns_on_branches(talker: Talker, branches: int) -> None:
+    every = tokens(talker.ask(DRAWN, samples=5, branches=5))
+    assert tokens(talker.ask(DRAWN, samples=5, branches=branches, prompts=2)) == every
+    assert len(set(map(tuple, every))) > 20
+    three = tokens(talker.ask(DRAWN, samples=3))
+    assert three == [answer for n, answer in enumerate(every) if n % 5 < 3]
+
+
+def test_seed_and_name_decide(talker: Talker) -> None:
+    one, other = (tokens(talker.ask(DRAWN, seed=seed)) for seed in (0, 1))
+    assert all(a != b for a, b in zip(one, other, strict=True))
+    assert tokens(talker.ask(DRAWN, seed=1)) == other
+
+
+def test_a_long_answer_does_not_hold_up_short_ones(talker: Talker) -> None:
+    """Far fewer passes than if every batch waited for its longest answer."""
+    engine = talker.engine(Sampling(max_new_tokens=64), prompts=4)
+    found = in_order(engine.generate(talker.prompts(FIFTY)))
+    lengths = [len(answer) for answer in tokens(found)]
+    waiting = sum(4 * max(lengths[first : first + 4]) for first in range(0, len(lengths), 4))
+    assert engine.account.tokens == sum(lengths)
+    assert engine.account.passes < 0.9 * waiting
+    assert engine.account.prompts == 50
+
+
+def test_int8_cache_says_nearly_the_same(talker: Talker) -> None:
+    exact, coarse = (tokens(talker.ask(Sampling(max_new_tokens=12), cache=kind)) for kind in ("", "int8"))
+    same = [a == b for one, other in zip(exact, coarse, strict=True) for a, b in zip(one, other, strict=False)]
+    assert np.mean(same) > 0.8
+    assert exact != coarse or np.mean(same) == 1
+
+
+def test_stop_strings(talker: Talker) -> None:
+    free = talker.ask(Sampling(max_new_tokens=40))
+    mark = free[0].answers[0].text[12:15]
+    assert mark.strip()
+    engine = talker.engine(Sampling(max_new_tokens=40, stop=(mark,)))
+    for before, after in zip(free, in_order(engine.generate(talker.prompts())), strict=True):
+        assert after.answers[0].text == before.answers[0].text.split(mark)[0].strip()
+        assert after.answers[0].ended >= (mark in before.answers[0].text)
+    plain = talker.engine(Sampling(max_new_tokens=40))
+    list(plain.generate(talker.prompts()))
+    assert engine.account.tokens < plain.account.tokens  # it stops, and does not only cut
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_watching(talker: Talker, beams: int) -> None:
+    """What is shown while an answer grows is never taken back."""
+    seen: list[list[int]] = []
+    engine = talker.engine(Sampling(max_new_tokens=40, num_beams=beams))
+    prompt = talker.prompts()[1]
+    (found,) = engine.generate([prompt], watch=lambda tag, so_far: seen.append(so_far))
+    (answer,) = tokens([found])
+    assert seen
+    for so_far in seen:
+        assert answer[: len(so_far)] == so_far
+    assert len(answer) == 40 or answer[-1] == END
+
+
+def test_text_only(talker: Talker) -> None:
+    prompts = [talker.prompter.prompt(question, None, question, question) for question in QUESTIONS]
+    found = list(talker.engine(Sampling(max_new_tokens=8)).generate(prompts))
+    mixed = list(talker.engine(Sampling(max_new_tokens=8), prompts=2).generate([*talker.prompts(), *prompts]))
+    assert {a.tag: a for a in mixed} == {a.tag: a for a in [*found, *talker.ask(Sampling(max_new_tokens=8))]}
+
+
+def test_nothing_to_do(talker: Talker) -> None:
+    assert talker.ask(Sampling(), ()) == []
+
+
+def test_refused(talker: Talker) -> None:
+    with pytest.raises(UserError, match="5 answers from 3 beams"):
+        talker.engine(Sampling(num_beams=3), samples=5)
+    for values, message in (
+        ({"temperature": -1}, "temperature is -1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0.5}, "temperature 0 draws nothing"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens is 9"),
+        ({"stop": ("",)}, "strings that are not empty"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Sampling(**values)  # type: ignore[arg-type]
