@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlaifv_jax.models.blueprint import Params, flat
+from rlaifv_jax.models.blueprint import Params
 
 
 def settings_fingerprint(settings: Any) -> str:
@@ -35,6 +35,9 @@ def model_fingerprint(params: Params, dtype: str) -> str:
     The same weights give the same name from any checkpoint layout and on any mesh.
     """
     sums = jax.jit(lambda tree: jax.tree.map(lambda leaf: _checksum(leaf.astype(dtype)), tree))(params)
-    leaves = flat(params)
-    named = {path: [int(value), list(leaves[path].shape)] for path, value in flat(sums).items()}
+    leaves = zip(jax.tree.leaves_with_path(sums), jax.tree.leaves(params), strict=True)
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): [int(value), list(leaf.shape)]
+        for (path, value), leaf in leaves
+    }
     return settings_fingerprint(named)

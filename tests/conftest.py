@@ -4,8 +4,12 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.sampling.talker import Talker
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Read when JAX is first used. Most of the time of these tests is compilation, which level 0 halves.
@@ -74,3 +78,11 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def modern_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same tokenizer with `legacy: false`."""
     return train_tokenizer(tmp_path_factory.mktemp("tokenizer_modern"), legacy=False)
+
+
+@pytest.fixture(scope="session")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> "Talker":
+    """A tiny LLaVA that says something else about every picture."""
+    from tests.sampling.talker import write_talker
+
+    return write_talker(tmp_path_factory.mktemp("talker"))

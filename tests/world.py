@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,24 @@ def run_ok(arguments: list[str], devices: int = 1) -> str:
     done = run(arguments, devices)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
+
+
+def run_together(arguments: list[str], count: int, devices: int = 1) -> list[str]:
+    """The same command in `count` processes joined by jax.distributed; what each said on stderr."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+
+    def start(rank: int) -> subprocess.Popen[str]:
+        joined = {"JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(rank)}
+        env = environment(devices, JAX_COORDINATOR_ADDRESS=address, **joined)
+        return subprocess.Popen(arguments, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+
+    processes = [start(rank) for rank in range(count)]
+    said = [process.communicate(timeout=500)[1] for process in processes]
+    ended = [process.returncode for process in processes]
+    assert ended == [0] * count, "\n".join(text[-2000:] for text in said)
+    return said
 
 
 def kill_when(arguments: list[str], ready: Callable[[], bool], how: int = signal.SIGKILL) -> None:

@@ -1,4 +1,4 @@
-"""Why a row of data cannot be trained on.
+"""Why a row of data cannot be used.
 
 A fault belongs to one row: the run goes on without it, or stops, as `data.bad_rows` says. A file whose shape
 is wrong as a whole (a missing column, a number where text should be) is a `UserError` instead.
@@ -19,6 +19,7 @@ REASONS = {
     "many_images": "the row has more than one image",
     "not_unicode": "a text holds half of a surrogate pair",
     "prefix_mismatch": "the two answers do not continue the same prompt",
+    "prompt_too_long": "the model's context has no room for the prompt and an answer",
     "separator_in_text": "a text contains the template's own answer header",
     "special_token_in_text": "a text contains a special token of the tokenizer",
     "turn_order": "user and assistant do not take turns, or the last word is not where it should be",
@@ -27,7 +28,7 @@ REASONS = {
 
 
 class BadRow(Exception):
-    """One row that must not be trained on. `reason` is a key of `REASONS`, `detail` a sentence for people."""
+    """One row that must not be used. `reason` is a key of `REASONS`, `detail` a sentence for people."""
 
     def __init__(self, reason: str, detail: str):
         if reason not in REASONS:

@@ -8,7 +8,7 @@ transformers' CLIP image processor.
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rlaifv_jax.data.faults import BadRow
 
@@ -37,6 +37,8 @@ def decode(data: bytes) -> Image.Image:
         return image.convert("RGB")  # loads the whole file; a truncated one raises OSError here
     except BadRow:
         raise
+    except UnidentifiedImageError:
+        raise BadRow("image_undecodable", f"{len(data)} bytes in no known format") from None
     except Image.DecompressionBombError as error:
         raise BadRow("image_too_large", str(error)) from None
     except Exception as error:  # codecs raise anything from SyntaxError to struct.error on broken files

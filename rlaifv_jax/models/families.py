@@ -15,6 +15,7 @@ from rlaifv_jax.models.hf_config import (
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
+from rlaifv_jax.sampling.settings import Sampling
 
 Channels = tuple[float, float, float]
 
@@ -25,7 +26,7 @@ class Family:
 
     parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
     frozen: prefixes of parameter paths that the published recipe leaves alone. never_trained: those
-    that no computation reads.
+    that no computation reads. chat: settings of the original's chat.py for models of this kind.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Family:
     parse: Callable[[Json, str, Json | None, tuple[Channels, Channels]], Any]
     frozen: tuple[str, ...]
     never_trained: tuple[str, ...]
+    chat: Sampling
 
     def untrained(self, *, train_vision: bool) -> tuple[str, ...]:
         """Prefixes of the parameters that a run does not train."""
@@ -94,7 +96,14 @@ def parse_llava(
     )
 
 
-LLAVA = Family("llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",))
+LLAVA = Family(
+    "llava",
+    Llava,
+    parse_llava,
+    frozen=("vision",),
+    never_trained=("vision/unused",),
+    chat=Sampling(num_beams=3, max_new_tokens=1024),
+)
 
 FAMILIES: dict[str, Family] = {"llava": LLAVA, "llava_llama": LLAVA}
 

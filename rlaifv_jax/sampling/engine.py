@@ -26,7 +26,7 @@ from rlaifv_jax.sampling.settings import Sampling
 from rlaifv_jax.sampling.slots import NO_LIMIT, Slots
 
 GATHER = 16  # the devices come back when a 16th of the slots is free: rarely enough, and few stand idle
-BETWEEN_LOOKS = 16  # steps, where the host has to read along
+BETWEEN_LOOKS = 16  # steps, where the host looks for stop strings
 ALL_AT_ONCE = 4  # samples; of more, half are written at a time, so that the longest do not keep the rest idle
 
 Watch = Callable[[Any, list[int]], None]  # (tag, tokens of the running answer that cannot change any more)
@@ -116,10 +116,12 @@ class Engine:
         )
         self.account = Account()
 
-    def generate(self, prompts: Iterable[Prompt], watch: Watch | None = None) -> Iterator[Answers]:
+    def generate(
+        self, prompts: Iterable[Prompt], watch: Watch | None = None, every: int = BETWEEN_LOOKS
+    ) -> Iterator[Answers]:
         """Answers to `prompts`, in the order in which they are finished.
 
-        prompts is read a little ahead of what is worked on. watch: called every few steps for every running sample.
+        prompts is read a little ahead of what is worked on. watch: called for every running sample after `every` steps.
         """
         queue = Queue(prompts)
         while (length := queue.next_length()) is not None:
@@ -128,7 +130,7 @@ class Engine:
             slots = self._slots(length, most if self.prompts else self._no_more_than(len(first), most))
             self._admit(slots, first)
             while slots.busy:
-                self._advance(slots, watch)
+                self._advance(slots, watch, every)
                 for prompt, answers in slots.finished():
                     self.account.tokens += sum(map(len, answers))
                     yield Answers(prompt.tag, tuple(self._answer(tokens) for tokens in answers))
@@ -156,10 +158,10 @@ class Engine:
         self.account.prompts += len(prompts)
         self.account.positions += slots.admit(prompts)
 
-    def _advance(self, slots: Slots, watch: Watch | None) -> None:
+    def _advance(self, slots: Slots, watch: Watch | None, every: int) -> None:
         """Until prompts are finished; with looks in between where somebody wants to see."""
         stop = self.program.settings.stop
-        slots.advance(max(1, len(slots.prompts) // GATHER), BETWEEN_LOOKS if stop or watch else NO_LIMIT)
+        slots.advance(max(1, len(slots.prompts) // GATHER), every if stop or watch else NO_LIMIT)
         if not (stop or watch):
             return
         for slot, branch, prompt, tokens in slots.unfinished():

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rlaifv_jax.data import images
 from rlaifv_jax.data.encode import Encoded, Encoder
+from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import IMAGE_TAG, Turn, get_template, render_prompt
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -57,7 +58,13 @@ class Prompter:
         return images.center_crop(square, self.config.image_size)
 
     def encode(self, turns: Sequence[Turn], *, image: bool) -> Encoded:
-        """Tokens of a conversation that waits for an answer; the image's place is before the first question."""
+        """Tokens of a conversation that waits for an answer; the image's place is before the first question.
+
+        Raises `BadRow` for a text that is none.
+        """
+        for turn in turns:
+            if any("\ud800" <= letter <= "\udfff" for letter in turn.text):
+                raise BadRow("not_unicode", "the text contains half of a surrogate pair")
         turns = [turn._replace(text=_without_tag(turn.text)) for turn in turns]
         ids = self.encoder.tokenize(render_prompt(self.template, turns, image=image))
         return Encoded(np.asarray(ids, np.int32), (), (), self.config.image_tokens if image else 0)

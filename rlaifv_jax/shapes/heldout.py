@@ -20,10 +20,10 @@ def unseen(file: Path, scenes: int, seed: int, split: str = "heldout") -> list[H
 
 def describe(model: Any, examples: Sequence[HeldOut]) -> list[str]:
     """Captions by greedy decoding in float32. `model`: whatever `convert.load.open_model` takes."""
-    from rlaifv_jax.sampling.load import load_speaker
+    from rlaifv_jax.sampling.load import Speaker
     from rlaifv_jax.sampling.settings import Sampling
 
-    speaker = load_speaker(model, dtype="float32")
+    speaker = Speaker(model, dtype="float32")
     engine = speaker.engine(Sampling(max_new_tokens=MAX_NEW_TOKENS))
     prompts = (
         speaker.prompter.prompt(example.question, example.image, name=str(number), tag=number)

@@ -1,8 +1,5 @@
 """Two real processes of four devices each, joined by jax.distributed, against one process of eight."""
 
-import socket
-import subprocess
-
 import numpy as np
 
 from tests import world
@@ -22,27 +19,7 @@ def test_two_processes_train_as_one(tmp_path, tokenizer_dir):
     }
     world.run_ok(world.command("train", model, data, tmp_path / "one", **settings), devices=8)
 
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = world.command("train", model, data, tmp_path / "two", **settings)
-    processes = [
-        subprocess.Popen(
-            command,
-            cwd=world.ROOT,
-            env=world.environment(
-                4,
-                JAX_COORDINATOR_ADDRESS=f"localhost:{port}",
-                JAX_NUM_PROCESSES="2",
-                JAX_PROCESS_ID=str(rank),
-            ),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=500)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said[0][-2000:] + said[1][-2000:]
+    said = world.run_together(world.command("train", model, data, tmp_path / "two", **settings), 2, devices=4)
     assert "data:" not in said[1]  # one process speaks
     assert "trained" not in said[1]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rlaifv_jax.sampling.settings import Sampling
-from tests.sampling.conftest import END, QUESTIONS, Talker, tokens
+from tests.sampling.talker import END, QUESTIONS, Talker, tokens
 
 NEW = 24
 

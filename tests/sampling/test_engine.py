@@ -8,7 +8,7 @@ import pytest
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.settings import Sampling
-from tests.sampling.conftest import END, QUESTIONS, Talker, in_order, tokens
+from tests.sampling.talker import END, QUESTIONS, Talker, in_order, tokens
 
 DRAWN = Sampling(temperature=1.0, top_k=40, top_p=0.95, max_new_tokens=20)
 FIFTY = tuple(f"{QUESTIONS[n % 5]} {'again ' * (n % 9)}" for n in range(50))

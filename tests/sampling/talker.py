@@ -108,9 +108,8 @@ def tokens(found: Sequence[Answers]) -> list[list[int]]:
     return [list(answer.tokens) for answers in found for answer in answers.answers]
 
 
-@pytest.fixture(scope="session")
-def talker(tmp_path_factory: pytest.TempPathFactory) -> Talker:
-    folder = tmp_path_factory.mktemp("talker")
+def write_talker(folder: Path) -> Talker:
+    """The model, in both forms."""
     plan = write_directory(folder / "ours")
     leaves = flat(random_weights(plan.shapes, seed=3))
     leaves = {path: leaf if path.endswith(("/scale", "/bias")) else 2 * leaf for path, leaf in leaves.items()}

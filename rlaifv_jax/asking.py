@@ -1,0 +1,126 @@
+"""Ask a model all questions of a file: what `rlaifv_jax.generate` does once its options are understood."""
+
+import argparse
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from rlaifv_jax import cli
+from rlaifv_jax.answer_file import AnswerFile
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.questions import Question, Questions
+from rlaifv_jax.fingerprint import model_fingerprint
+from rlaifv_jax.sampling.engine import Engine
+from rlaifv_jax.sampling.load import Speaker
+from rlaifv_jax.sampling.prompt import Prompt
+from rlaifv_jax.sampling.settings import Sampling
+
+READERS, READ_AHEAD = 8, 64  # threads that decode pictures, and how many pictures they may be ahead
+
+
+class Asking:
+    """What is asked of whom, how, and where the answers go."""
+
+    def __init__(
+        self, given: argparse.Namespace, speaker: Speaker, questions: Questions, settings: Sampling, samples: int
+    ):
+        self.given, self.speaker, self.questions = given, speaker, questions
+        self.settings, self.samples = settings, samples
+        self.identity = {
+            "model": given.model,
+            "questions": questions.fingerprint,
+            "n": samples,
+            "seed": given.seed,
+            "template": speaker.prompter.template.name,
+            "image aspect ratio": given.image_aspect_ratio,
+            "dtype": speaker.dtype,
+            "cache": given.cache or speaker.dtype,
+            **asdict(settings),
+        }
+
+    def answer_all(self) -> int:
+        """Returns how many records have an error; 0 in all processes but the first."""
+
+        given = self.given
+        engine = self.speaker.engine(
+            self.settings,
+            samples=self.samples,
+            prompts=given.slots,
+            branches=given.branches,
+            cache=given.cache or "",
+            seed=given.seed,
+        )
+        identity = self.identity | {"weights": model_fingerprint(self.speaker.params, self.speaker.dtype)}
+        process, processes = jax.process_index(), jax.process_count()
+        file = AnswerFile(given.output, identity, len(self.questions), process, processes)
+        left = [question for question in self.questions.asked if question.index not in file.done]
+        if file.done and process == 0 and left:
+            cli.say(f"{len(file.done)} of {len(self.questions)} questions were answered before")
+        self._answer(left[process::processes], engine, file, show=process == 0)
+        records = file.finish()
+        return self._report(records) if process == 0 else 0
+
+    def _answer(self, questions: list[Question], engine: Engine, file: AnswerFile, *, show: bool) -> None:
+
+        bar = tqdm(total=len(questions) * self.samples, unit="answer", desc="generate", disable=not show)
+
+        def write(question: Question, texts: list[str], error: str | None = None) -> None:
+            answers = enumerate(texts)
+            say = partial(self.questions.answer, question, samples=self.samples, model=self.given.model, error=error)
+            file.add(question.index, [say(sample=sample, text=text) for sample, text in answers])
+            bar.update(len(texts))
+
+        def prompts() -> Iterator[Prompt]:
+            for question, prompt in ahead(self._prompt, questions):
+                if isinstance(prompt, str):
+                    write(question, [""] * self.samples, error=prompt)
+                else:
+                    yield prompt
+
+        with bar:
+            started = time.perf_counter()
+            for found in engine.generate(prompts()):
+                write(found.tag, [answer.text for answer in found.answers])
+                rate = engine.account.tokens / (time.perf_counter() - started)
+                bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+
+    def _prompt(self, question: Question) -> tuple[Question, Prompt | str]:
+        """What the engine takes, or why there is nothing."""
+
+        try:
+            picture = self.questions.picture(question)
+            prompt = self.speaker.prompter.prompt(question.text, picture, question.name, question)
+            self.speaker.check_length(prompt.positions, self.settings.max_new_tokens)
+        except BadRow as fault:
+            return question, str(fault)
+        return question, prompt
+
+    def _report(self, records: list[dict[str, Any]]) -> int:
+        faulty = [record for record in records if "error" in record]
+        cli.say(f"wrote {self.given.output}: {len(records)} answers to {len(self.questions)} questions")
+        if faulty:
+            first = faulty[0]
+            cli.say(
+                f"warning: {len(faulty)} of them are empty and have an error; the first, question_id "
+                f"{first['question_id']}: {first['error']}"
+            )
+        return len(faulty)
+
+
+def ahead(prepare: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """prepare(item) of every item, in order, computed by threads a little before it is wanted."""
+    with ThreadPoolExecutor(READERS) as threads:
+        ready: deque[Future[Any]] = deque()
+        for item in items:
+            ready.append(threads.submit(prepare, item))
+            if len(ready) > READ_AHEAD:
+                yield ready.popleft().result()
+        while ready:
+            yield ready.popleft().result()

@@ -1,0 +1,212 @@
+"""Talk with a model about a picture.
+
+    python -m rlaifv_jax.chat --model M --image photo.jpg "What is on the table?"      answers, as it is found
+    python -m rlaifv_jax.chat --model M --image photo.jpg                              asks you for questions
+    python -m rlaifv_jax.chat --model M "What is a sheep?"                             without a picture
+
+In a conversation the model sees what was said before. /image FILE takes another picture and /clear forgets what was
+said; an empty line or Ctrl-D ends it.
+
+Settings are those of the original's chat.py: for LLaVA-1.5 the best of three beams, up to 1024 tokens. What you see of
+it while beams run is what all of them agree on. --num-beams 1 answers sooner, with --temperature 0.7 more freely.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rlaifv_jax import cli
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, check_counts, sampling, speaker_options
+
+MAX_NEW_TOKENS = 1024
+BETWEEN_LOOKS = 2  # steps until new text is shown
+ASK = "you> "
+
+Show = Callable[[str], None]
+
+
+class Chat:
+    """A model to talk with.
+
+        chat = Chat("models/RLAIF-V-7B")
+        chat.chat("photo.jpg", "Why did the car stop?")
+        chat.chat({"image": "photo.jpg", "question": "Why did the car stop?"})      # the original's form
+
+    Args:
+      model: Hugging Face directory, hub id, or a directory of this project.
+      options: what `rlaifv_jax.sampling.load.Speaker` takes besides (dtype, tensor, template, pad, vision_path).
+
+    Raises:
+      UserError: the model cannot be opened; the message is one line.
+    """
+
+    def __init__(self, model: Any, **options: Any):
+        from rlaifv_jax.sampling.load import Speaker
+
+        self.speaker = Speaker(model, **options)
+        self.settings = self.speaker.model.family.chat
+
+    def chat(
+        self,
+        image: Any,
+        question: str | None = None,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        show: Show | None = None,
+        seed: int = 0,
+        cache: str = "",
+        **settings: Any,
+    ) -> str:
+        """The answer to a question about a picture.
+
+        Args:
+          image: a file, its bytes, a PIL image, or None; or the original's {'image': …, 'question': …}.
+          history: questions and answers before.
+          show: called with every new piece of text as soon as it cannot change any more.
+          seed: of draws. cache: dtype of keys and values, that of the weights by default.
+          settings: fields of `rlaifv_jax.sampling.settings.Sampling` that replace the family's.
+
+        Raises:
+          UserError: no such picture, a prompt that is too long, a setting that means nothing.
+        """
+        from rlaifv_jax.data.faults import BadRow
+        from rlaifv_jax.data.templates import Turn
+
+        if isinstance(image, Mapping):
+            image, question = image.get("image"), image.get("question", question)
+        if not isinstance(question, str) or not question.strip():
+            raise UserError("there is no question")
+        wanted = self._settings(settings)
+        turns = [turn for asked, said in history for turn in (Turn("user", asked), Turn("assistant", said))]
+        turns.append(Turn("user", question))
+        name = "\n".join(turn.text for turn in turns)
+        try:
+            prompt = self.speaker.prompter.prompt(turns, open_picture(image), name)
+            self.speaker.check_length(prompt.positions, wanted.max_new_tokens)
+        except BadRow as fault:
+            raise UserError(fault.detail) from None
+        engine = self.speaker.engine(wanted, prompts=1, cache=cache, seed=seed)
+        shown = _Shown(show, self.speaker.tokenizer, wanted.stop) if show else None
+        (found,) = engine.generate([prompt], watch=shown, every=BETWEEN_LOOKS)
+        text = found.answers[0].text
+        if shown:
+            shown.finish(text)
+        return text
+
+    def _settings(self, changes: Mapping[str, Any]) -> Any:
+        try:
+            return replace(self.settings, **changes)
+        except TypeError as error:
+            raise UserError(f"settings: {error}") from None
+
+
+class _Shown:
+    """Passes text on as it grows, never taking anything back."""
+
+    def __init__(self, show: Show, tokenizer: Any, stop: tuple[str, ...]):
+        self.show, self.tokenizer, self.text = show, tokenizer, ""
+        self.held = max(map(len, stop), default=1) - 1  # letters that may yet turn out to be a stop string
+
+    def __call__(self, tag: Any, tokens: list[int]) -> None:
+        text = self.tokenizer.decode([t for t in tokens if t < self.tokenizer.vocab_size]).strip()
+        text = text.rstrip("\ufffd")  # a letter of which some bytes are missing
+        self.finish(text[: len(text) - self.held])
+
+    def finish(self, text: str) -> None:
+        if text.startswith(self.text) and len(text) > len(self.text):
+            self.show(text[len(self.text) :])
+            self.text = text
+
+
+def open_picture(image: Any) -> Any:
+    """A file's name, bytes or a PIL image → an RGB PIL image; None stays None. Raises `UserError`."""
+    from PIL import Image
+
+    from rlaifv_jax.data.faults import BadRow
+    from rlaifv_jax.data.images import decode
+
+    if image is None:
+        return None
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    where = "bytes" if isinstance(image, bytes) else str(image)
+    try:
+        return decode(image if isinstance(image, bytes) else Path(image).read_bytes())
+    except OSError as error:
+        raise UserError(f"image: {where} cannot be read: {error.strerror}") from None
+    except BadRow as fault:
+        raise UserError(f"image: {where} is no picture that can be read: {fault.detail}") from None
+    except TypeError:
+        raise UserError(f"image: a file's name, bytes or a PIL image is needed, not {type(image).__name__}") from None
+
+
+def converse(given: argparse.Namespace) -> None:
+    """Run the command."""
+    check_counts(tensor=(given.tensor, 0))
+    sampling(given, {}, temperature=0.0)  # a mistake there needs no model to be found
+    picture = open_picture(given.image)
+    chat = Chat(given.model, **speaker_options(given))
+    family = chat.settings
+    chat.settings = sampling(
+        given, chat.speaker.defaults, temperature=family.temperature, num_beams=_beams(given, family)
+    )
+
+    def answer(question: str, history: Sequence[tuple[str, str]]) -> str:
+        text = chat.chat(picture, question, history=history, show=_print, seed=given.seed, cache=given.cache or "")
+        print(flush=True)
+        return text
+
+    if given.question is not None:
+        answer(given.question, ())
+        return
+    history: list[tuple[str, str]] = []
+    while question := _read():
+        command, _, argument = question.partition(" ")
+        try:
+            if command == "/image":
+                picture, history = open_picture(argument.strip()), []
+            elif command == "/clear":
+                history = []
+            else:
+                history.append((question, answer(question, history)))
+        except UserError as error:
+            cli.say(f"error: {error}")
+
+
+def _beams(given: argparse.Namespace, family: Any) -> int:
+    """Who asks for a temperature wants draws, not the family's beams."""
+    return 1 if given.temperature and not family.temperature else family.num_beams
+
+
+def _print(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _read() -> str:
+    try:
+        return input(ASK if sys.stdin.isatty() else "").strip()
+    except EOFError:
+        return ""
+
+
+def main() -> None:
+    """Entry of the console script `rlaifv-chat`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rlaifv_jax.chat",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("question", nargs="?", help="without one you are asked for questions")
+    parser.add_argument("--image", help="a picture: JPEG, PNG, WEBP, …")
+    add_model_flags(parser)
+    add_sampling_flags(parser, max_new_tokens=MAX_NEW_TOKENS)
+    given = parser.parse_args()
+    sys.exit(cli.guard(lambda: converse(given)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Question files of the original in, its answer records out.
+
+    {"question": "…", "image_path": "…", "ds_question_id": "…", "metainfos": {…}}     a line each, or one JSON array
+
+`image` may hold base64 text or a path and goes before `image_path`, which may also stand in `metainfos`. Relative paths
+start in the file's folder, else in the working directory, where the original looks. Parquet with the same columns does
+as well. Fields and their meaning: muffin/llava15_gen_data.py of RLAIF-V.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from rlaifv_jax.data import images
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.messages import CellError
+from rlaifv_jax.data.pictures import read_image
+from rlaifv_jax.data.tables import Table, open_table
+from rlaifv_jax.errors import UserError
+
+NOT_REPEATED = ("image_id", "question", "image")  # of the question's record, in `metainfos` of the answer's
+
+
+@dataclass(frozen=True)
+class Question:
+    """row: of the file. index: from 0 among those that are asked. name: what it asks about what; the same on every
+    place in any file, but for repetitions, which are numbered."""
+
+    row: int
+    index: int
+    text: str
+    name: str
+
+
+class Questions:
+    """Rows `start` to `end` of a file; end < 0 or beyond the last row: all of them, as the original takes it.
+
+    Raises:
+      UserError: the file cannot be read, or a row has no question.
+    """
+
+    def __init__(self, path: str, start: int = 0, end: int = -1):
+        self.table: Table = open_table(path)
+        count = len(self.table)
+        stop = count if end < 0 or end > count else end
+        if not 0 <= start < stop:
+            raise UserError(f"{path} has {count} rows: rows {start} to {end} hold nothing to ask")
+        self.path, self.start = path, start
+        digest, times = hashlib.sha256(), Counter[str]()
+        self.asked: list[Question] = []
+        for row in range(start, stop):
+            record = self.table.row(row)
+            text = record.get("question")
+            if not isinstance(text, str):
+                found = "no 'question'" if text is None else f"a 'question' of type {type(text).__name__}"
+                raise UserError(f"{path}, row {row}: has {found}; a text is needed")
+            name = _name(record)
+            times[name] += 1
+            repeated = f"{name} {times[name]}" if times[name] > 1 else name
+            self.asked.append(Question(row, row - start, text, repeated))
+            digest.update(json.dumps(record, default=_plain, sort_keys=True).encode())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def record(self, question: Question) -> dict[str, Any]:
+        return self.table.row(question.row)
+
+    def picture(self, question: Question) -> Image.Image | None:
+        """The RGB picture of a question, None where it names none. Raises `BadRow`."""
+        record = self.record(question)
+        names = {"image": record.get("image"), "image_path": _image_path(record)}
+        try:
+            data = self._read(names, self.table.folder(question.row))
+        except CellError as error:
+            column, expected, found = error.args
+            raise BadRow("image_missing", f"{column!r} is of type {found}, not {expected}") from None
+        return None if data is None else images.decode(data)
+
+    @staticmethod
+    def _read(names: dict[str, Any], folder: str | None) -> bytes | None:
+        try:
+            return read_image(names, folder)
+        except BadRow as error:
+            try:
+                return read_image(names, "")
+            except BadRow:
+                raise error from None
+
+    def answer(
+        self, question: Question, sample: int, samples: int, text: str, model: str, error: str | None = None
+    ) -> dict[str, Any]:
+        """The original's record of one answer. Where the file gives no question_id it is the place of the answer among
+        all of the file's, `samples` for each question."""
+        record = self.record(question)
+        place = samples * (self.start + question.index) + sample
+        found = {"question_id": record.get("question_id", place)}
+        if "ds_question_id" in record:
+            found["ds_question_id"] = record["ds_question_id"]
+        rest = {key: value for key, value in record.items() if key not in NOT_REPEATED}
+        found |= {"raw_question": question.text, "answer": text, "metainfos": rest, "model_path": model}
+        return found if error is None else found | {"error": error}
+
+
+def _image_path(record: Mapping[str, Any]) -> Any:
+    nested = record.get("metainfos")
+    return record.get("image_path") or (nested.get("image_path") if isinstance(nested, Mapping) else None)
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    image = record.get("image") or _image_path(record)
+    about = [record.get("question_id"), record.get("ds_question_id"), image, record["question"]]
+    return hashlib.sha256(json.dumps(about, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: Any) -> str:
+    """Bytes and whatever else Parquet holds, for hashing."""
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)

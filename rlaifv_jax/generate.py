@@ -1,0 +1,88 @@
+"""Ask a model the questions of a file, several times each: the candidates that feedback is made from.
+
+    python -m rlaifv_jax.generate --model M --questions questions.jsonl --output answers.jsonl
+
+By default ten answers to each question at temperature 0.7, up to 512 tokens, as RLAIF-V makes its candidates.
+With --temperature 0 or --num-beams 3 there is one.
+
+Questions: the original's files, JSON lines or an array (docs/data.md): `question`, and `image` (base64 or a path) or
+`image_path`. Answers: the original's records, a line each, in the order of the questions. A picture that cannot be read
+or a prompt that is too long becomes a record with an `error` and an empty answer.
+
+Kill it at any time: the same command goes on behind what is finished, and the file comes out the same. On several hosts
+start the same command on each; they share the questions, and OUTPUT must be on a disk that all of them see.
+
+An answer depends on the question, --seed and its number alone, not on what else is asked, when or where.
+"""
+
+import argparse
+import sys
+
+from rlaifv_jax import cli
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, check_counts, sampling, speaker_options
+
+SAMPLES, TEMPERATURE = 10, 0.7  # of llava15_diverse_gen.sh
+
+
+def generate(given: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
+    from rlaifv_jax import parallel
+    from rlaifv_jax.answer_file import is_complete
+    from rlaifv_jax.asking import Asking
+    from rlaifv_jax.data.questions import Questions
+    from rlaifv_jax.sampling.load import Speaker
+
+    check_counts(n=(given.n, 0), slots=(given.slots, 0), branches=(given.branches, 0), tensor=(given.tensor, 0))
+    questions = Questions(given.questions, given.start, given.end)
+    parallel.initialize()
+    speaker = Speaker(given.model, **speaker_options(given))
+    searches = (given.num_beams or 1) > 1
+    settings = sampling(given, speaker.defaults, temperature=0.0 if searches else TEMPERATURE)
+    samples = given.n or (SAMPLES if settings.draws and not searches else 1)
+    if samples > 1 and not settings.draws and not searches:
+        raise UserError(f"--n {samples}: without a temperature or beams an answer is the same every time")
+    asking = Asking(given, speaker, questions, settings, samples)
+    if is_complete(given.output, asking.identity):
+        cli.say(f"{given.output} is complete; nothing to do")
+        return 0
+    errors = asking.answer_all()
+    return 1 if errors and given.fail_on_errors else 0
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rlaifv_jax.generate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--questions", required=True, help="file of questions")
+    parser.add_argument("--output", required=True, help="file of answers; NAME.json becomes one JSON array")
+    parser.add_argument(
+        "--n", type=int, default=0, help=f"answers to each question (default {SAMPLES}; 1 if not drawn)"
+    )
+    parser.add_argument("--start", type=int, default=0, help="first row that is asked (default 0)")
+    parser.add_argument("--end", type=int, default=-1, help="row behind the last that is asked (default: all)")
+    parser.add_argument("--fail-on-errors", action="store_true", help="exit with status 1 if a record has an error")
+    add_model_flags(parser)
+    add_sampling_flags(parser, max_new_tokens=512)
+    group = parser.add_argument_group("speed; changes no answer in float32")
+    group.add_argument("--slots", type=int, default=0, help="questions at once (default: what memory holds)")
+    group.add_argument("--branches", type=int, default=0, help="answers to a question at once (default: half of --n)")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Entry of the console script `rlaifv-generate`."""
+    given = parse_arguments(sys.argv[1:])
+    status = 0
+
+    def command() -> None:
+        nonlocal status
+        status = generate(given)
+
+    sys.exit(cli.guard(command) or status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Chat: the class, the original's form, the command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rlaifv_jax import Chat, RLAIFVChat
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.sampling.settings import Sampling
+from tests import world
+from tests.sampling.talker import Talker, pictures
+
+
+@pytest.fixture(scope="module")
+def chat(talker: Talker) -> Chat:
+    found = Chat(talker.folder)
+    found.settings = Sampling(num_beams=3, max_new_tokens=24)
+    return found
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("photo") / "photo.png"
+    pictures(2)[1].save(file)
+    return file
+
+
+def test_defaults_are_the_original_s(talker: Talker) -> None:
+    assert Chat(talker.folder).settings == Sampling(num_beams=3, max_new_tokens=1024, temperature=0.0)
+    assert RLAIFVChat is Chat
+
+
+def test_every_form_of_a_question(chat: Chat, photo: Path, talker: Talker) -> None:
+    question = "what is in the top left ?"
+    answer = chat.chat(str(photo), question)
+    assert answer == talker.ask(chat.settings)[1].answers[0].text  # the second question, the second picture
+    assert chat.chat({"image": str(photo), "question": question}) == answer
+    assert chat.chat(photo.read_bytes(), question) == answer
+    assert chat.chat(Image.open(photo), question) == answer
+    assert chat.chat(None, question) != answer
+
+
+def test_streams_without_taking_anything_back(chat: Chat, photo: Path) -> None:
+    for settings in ({}, {"num_beams": 1}, {"num_beams": 1, "temperature": 1.0, "stop": ("the ",)}):
+        pieces: list[str] = []
+        answer = chat.chat(photo, "describe the image .", show=pieces.append, **settings)
+        assert "".join(pieces) == answer
+        assert len(pieces) > 1 or settings.get("stop")
+
+
+def test_history_and_seed_matter(chat: Chat, photo: Path) -> None:
+    first = chat.chat(photo, "what ?")
+    assert chat.chat(photo, "what ?", history=[("describe the image .", first)]) != first
+    drawn = [chat.chat(photo, "what ?", num_beams=1, temperature=1.0, seed=seed) for seed in (0, 1, 0)]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_beam_sampling_as_the_12b_chats(chat: Chat, photo: Path) -> None:
+    settings = {"num_beams": 3, "temperature": 0.6, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.1}
+    found = {chat.chat(photo, "what ?", seed=seed, **settings) for seed in range(4)}
+    assert len(found) > 1
+    assert chat.chat(photo, "what ?", seed=0, **settings) in found
+
+
+@pytest.mark.parametrize(
+    ("image", "question", "message"),
+    [
+        ("/nowhere.png", "what?", "image: /nowhere.png cannot be read: No such file"),
+        (__file__, "what?", "is no picture that can be read"),
+        (7, "what?", "not int"),
+        (None, " ", "there is no question"),
+        (None, "very " * 3000, "at most 2024 leave room"),
+    ],
+)
+def test_mistakes(chat: Chat, image: object, question: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        chat.chat(image, question)
+
+
+def test_unknown_settings_and_models(chat: Chat, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="beams_num"):
+        chat.chat(None, "what?", beams_num=3)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(UserError, match="model_type is 'gpt2', which is not supported"):
+        Chat(tmp_path)
+
+
+def test_the_command(talker: Talker, photo: Path) -> None:
+    command = [sys.executable, "-m", "rlaifv_jax.chat", "--model", str(talker.folder), "--max-new-tokens", "24"]
+    one = world.run([*command, "--image", str(photo), "what is in the top left ?"])
+    assert one.returncode == 0
+    asked = "what is in the top left ?\n/image /nowhere.png\nwhat ?\n/clear\nwhat is in the top left ?\n\n"
+    several = subprocess.run(
+        [*command, "--image", str(photo)],
+        input=asked,
+        cwd=world.ROOT,
+        env=world.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = several.stdout.splitlines()
+    assert len(answers) == 3
+    assert answers[0] == answers[2] == one.stdout.strip()
+    assert answers[1] != answers[0]
+    assert several.stderr.strip() == "error: image: /nowhere.png cannot be read: No such file or directory"
+    bad = world.run([*command, "--image", __file__, "what?"])
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: image: ")
+    assert len(bad.stderr.splitlines()) == 1
