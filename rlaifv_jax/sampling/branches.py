@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rlaifv_jax.ops.cached import Sight
-from rlaifv_jax.sampling.choose import adjust, cut, draw, is_end, lots
+from rlaifv_jax.sampling.choose import adjust, draw, is_end, lots
 from rlaifv_jax.sampling.settings import Sampling
 
 
@@ -141,4 +141,4 @@ class Branches(NamedTuple):
 def _choose(scores: jax.Array, keys: jax.Array, branches: Branches, settings: Sampling) -> jax.Array:
     if not settings.draws:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)
-    return draw(cut(scores, settings, at_least=1), lots(keys, branches.sample, branches.length))
+    return draw(scores, settings, lots(keys, branches.sample, branches.length))

@@ -37,24 +37,30 @@ def adjust(
 
 def cut(scores: jax.Array, settings: Sampling, at_least: int) -> jax.Array:
     """Temperature, then top_k and top_p: -inf for tokens that are not drawn from; `at_least` so many stay."""
-    scores = scores / settings.temperature
-    vocabulary = scores.shape[-1]
     if settings.top_k:
-        best = top(scores, min(max(settings.top_k, at_least), vocabulary))[0]
-        least = best[..., -1:]
-        if settings.top_p < 1:
-            chances = jax.nn.softmax(best, axis=-1)
-            above = jnp.cumsum(chances, axis=-1) - chances  # of all that are more likely
-            places = jnp.arange(best.shape[-1])
-            kept = (above < settings.top_p) | (places < at_least)
-            least = jnp.min(jnp.where(kept, best, jnp.inf), axis=-1, keepdims=True)
+        best, _ = shortlist(scores, settings, at_least)
+        least = jnp.min(jnp.where(jnp.isneginf(best), jnp.inf, best), axis=-1, keepdims=True)
+        scores = scores / settings.temperature
         return jnp.where(scores < least, -jnp.inf, scores)
+    scores = scores / settings.temperature
+    if settings.top_p == 1:
+        return scores
+    chances = jax.nn.softmax(scores, axis=-1)
+    least = _greatest(chances, lambda kept: jnp.sum(jnp.where(kept, chances, 0), axis=-1) >= settings.top_p)
+    least = jnp.minimum(least, top(chances, min(at_least, scores.shape[-1]))[0][..., -1:])
+    return jnp.where(chances < least, -jnp.inf, scores)
+
+
+def shortlist(scores: jax.Array, settings: Sampling, at_least: int) -> tuple[jax.Array, jax.Array]:
+    """Only the top_k: their scores with temperature float32[..., k], descending, -inf behind top_p; and their ids."""
+    best, ids = top(scores, min(max(settings.top_k, at_least), scores.shape[-1]))
+    best = best / settings.temperature
     if settings.top_p < 1:
-        chances = jax.nn.softmax(scores, axis=-1)
-        least = _greatest(chances, lambda kept: jnp.sum(jnp.where(kept, chances, 0), axis=-1) >= settings.top_p)
-        least = jnp.minimum(least, top(chances, min(at_least, vocabulary))[0][..., -1:])
-        return jnp.where(chances < least, -jnp.inf, scores)
-    return scores
+        chances = jax.nn.softmax(best, axis=-1)
+        above = jnp.cumsum(chances, axis=-1) - chances  # of all that are more likely
+        kept = (above < settings.top_p) | (jnp.arange(best.shape[-1]) < at_least)
+        best = jnp.where(kept, best, -jnp.inf)
+    return best, ids
 
 
 def _greatest(values: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> jax.Array:
@@ -72,8 +78,16 @@ def _greatest(values: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> ja
     return jax.lax.bitcast_convert_type(found, jnp.float32)
 
 
-def draw(scores: jax.Array, lots: jax.Array) -> jax.Array:
-    """Tokens with probability softmax(scores), by inversion: int32[...] of lots float32[...] in [0, 1)."""
+def draw(scores: jax.Array, settings: Sampling, lots: jax.Array) -> jax.Array:
+    """Tokens int32[...] of scores [..., V], by lots float32[...] in [0, 1)."""
+    if not settings.top_k:
+        return invert(cut(scores, settings, at_least=1), lots)
+    best, ids = shortlist(scores, settings, at_least=1)
+    return jnp.take_along_axis(ids, invert(best, lots)[..., None], axis=-1)[..., 0]
+
+
+def invert(scores: jax.Array, lots: jax.Array) -> jax.Array:
+    """Places int32[...] with probability softmax(scores), by inversion of their distribution."""
     chances = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     padding = -chances.shape[-1] % BLOCK
     chances = jnp.pad(chances, [(0, 0)] * (chances.ndim - 1) + [(0, padding)])

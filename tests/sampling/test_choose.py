@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaifv_jax.ops.top import top
-from rlaifv_jax.sampling.choose import adjust, cut, draw, gumbels, lots
+from rlaifv_jax.sampling.choose import adjust, cut, draw, gumbels, invert, lots
 from rlaifv_jax.sampling.settings import Sampling
 
 CHI_SQUARE = {4: 18.47, 9: 27.88, 299: 379.3}  # exceeded once in a thousand times, by degrees of freedom
@@ -29,15 +29,16 @@ def test_draws_have_the_distribution(size: int, prompts: int) -> None:
     samples, places = (x.ravel() for x in jnp.meshgrid(jnp.arange(20), jnp.arange(50)))
     everywhere = lots(keys, *(jnp.broadcast_to(x, (prompts, len(x))) for x in (samples, places)))
     assert len(jnp.unique(everywhere)) > 0.99 * everywhere.size
-    found = np.asarray(draw(jnp.broadcast_to(scores, (*everywhere.shape, size)), everywhere))
+    found = np.asarray(invert(jnp.broadcast_to(scores, (*everywhere.shape, size)), everywhere))
     assert statistic(found, np.asarray(jax.nn.softmax(scores), np.float64)) < CHI_SQUARE[size - 1]
 
 
-def test_draws_after_cuts() -> None:
+@pytest.mark.parametrize("wanted", [Sampling(1.0, 5, 0.95), Sampling(1.0, 0, 0.95), Sampling(1.0, 5)])
+def test_draws_after_cuts(wanted: Sampling) -> None:
     scores = jnp.log(jnp.array([0.02, 0.3, 0.08, 0.25, 0.2, 0.15]))
-    kept = cut(scores, Sampling(temperature=1.0, top_k=5, top_p=0.95), at_least=1)
     chances = np.array([0, 0.3, 0.08, 0.25, 0.2, 0.15]) / 0.98
-    found = np.asarray(draw(jnp.broadcast_to(kept, (20000, 6)), jax.random.uniform(jax.random.key(0), (20000,))))
+    random = jax.random.uniform(jax.random.key(0), (20000,))
+    found = np.asarray(draw(jnp.broadcast_to(scores, (20000, 6)), wanted, random))
     assert statistic(found, chances) < CHI_SQUARE[4]
 
 
@@ -56,9 +57,9 @@ def test_the_last_token_can_be_drawn_and_none_behind_it() -> None:
     for size in (1, 127, 128, 129, 576):
         largest = jnp.float32(np.nextafter(np.float32(1), np.float32(0)))
         scores = jnp.zeros(size)
-        assert int(draw(scores, largest)) == size - 1
-        assert int(draw(scores.at[-1].set(-jnp.inf), largest)) == max(size - 2, 0) or size == 1
-        assert int(draw(scores, jnp.float32(0))) == 0
+        assert int(invert(scores, largest)) == size - 1
+        assert int(invert(scores.at[-1].set(-jnp.inf), largest)) == max(size - 2, 0) or size == 1
+        assert int(invert(scores, jnp.float32(0))) == 0
 
 
 @settings(max_examples=60, deadline=None)
