@@ -12,9 +12,13 @@ pairs, and rows hold every step of four epochs of 5,342 of them.
     --slices=N          that many slices, joined by the data-centre network (mesh.data cuts across them)
     --rows=N            rows of one micro-step for each chip that has rows of its own (with mesh.tensor=2 for each
                         two chips), as full of pairs as the planner makes them; default: train.batch_pairs pairs
-    --steps=train,logprob    which steps; default both
+    --steps=train,logprob    which steps; default both. prefill and decode are those of generation
     --sweep             find the largest --rows that fits
     --json              one JSON object a line on standard output
+
+Of generation (with the numbers that are the defaults): --samples=10 answers to a prompt, --branches=5 of them written
+at once, up to --new_tokens=512, --answer=100 on average, --cache=bfloat16 or int8. --rows are prompts worked on at once;
+default: as many as the engine would take. Weights and heads are spread over all chips, or --config.mesh.tensor.
 
 Peak memory is the compiler's own figure. Operations are counted in the program that is compiled, recomputation
 included; bytes are those that one chip receives. The MFU bound assumes that everything runs at its peak.
@@ -22,7 +26,6 @@ included; bytes are those that one chip receives. The MFU bound assumes that eve
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -30,7 +33,7 @@ from typing import Any
 
 from rlaifv_jax import cli
 
-STEPS = ("train", "logprob")
+STEPS = ("train", "logprob", "prefill", "decode")
 
 
 def compile_all(config: Any) -> None:
@@ -50,6 +53,8 @@ def compile_all(config: Any) -> None:
         raise UserError(f"--steps: {unknown[0]!r} is not known; choose from {', '.join(STEPS)}")
     if values.rows < 0 or values.slices < 1:
         raise UserError("--rows must not be negative and --slices at least 1")
+    if min(values.samples, values.branches, values.new_tokens, values.answer) < 1:
+        raise UserError("--samples, --branches, --new_tokens and --answer must be at least 1")
     if values.sweep and values.rows:
         raise UserError("--sweep looks for the number of rows; leave out --rows")
     fits = True
@@ -57,12 +62,16 @@ def compile_all(config: Any) -> None:
         attempt = partial(_attempt, config, name, step)
         if values.sweep:
             most = most_rows(attempt)
-            cli.say(f"{name}: {step} step fits with {most} rows for each chip that has rows of its own")
+            cli.say(f"{name}: {step} step fits with {most} {_unit(step)} of its own")
             fits &= most > 0
         else:
             fits &= attempt(values.rows)
     if not fits:
         sys.exit(1)
+
+
+def _unit(step: str) -> str:
+    return "rows for each chip that has rows" if step in ("train", "logprob") else "prompts for each chip that has some"
 
 
 def most_rows(fits: Callable[[int], bool]) -> int:
@@ -91,13 +100,16 @@ def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[s
     """Compile one step for one topology; the object that --json prints. `fits` is False when memory runs out."""
     import jax
 
-    from launch import chips, jobs, report, topologies
+    from launch import chips, generation, jobs, report, topologies
+    from launch.attempt import attempt
     from rlaifv_jax import parallel
     from rlaifv_jax.optim import make_optim, optimizer
     from rlaifv_jax.state import abstract_state, compile_for, trace_logprobs, trace_step
 
     chip = chips.find(topologies.check(name))
     devices = topologies.devices(name, slices)
+    if step in generation.STEPS:
+        return generation.measure(config, name, devices, chip, _asked(), rows, step)
     mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     planned = jobs.make_job(config, mesh, rows)
     job = planned.job
@@ -113,25 +125,33 @@ def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[s
         "row_length": job.shape.row_length,
         "pairs": planned.pairs if step == "train" else planned.pairs // config.train.accumulate,
     }
-    started = time.perf_counter()
     with jax.set_mesh(mesh):
         if step == "train":
             traced = trace_step(job, transform, state, accumulate)
         else:
             traced = trace_logprobs(job, state.params, state.frozen)
-        try:
-            compiled = compile_for(mesh, traced)
-        except jax.errors.JaxRuntimeError as error:
-            shortage = jobs.shortage(error, chip, config)
-            if shortage is None:
-                raise
-            return found | {"fits": False, "peak_bytes": None, "hbm_bytes": chip.hbm_bytes} | shortage
-    found["compile_seconds"] = time.perf_counter() - started
-    optimizer_state = state.optimizer if step == "train" else ()
-    held = report.memory(compiled, chip, (state.params, state.frozen), optimizer_state, job.abstract_batch(accumulate))
+        compiled, outcome = attempt(lambda: compile_for(mesh, traced), chip, jobs.memory_hints(config))
+    found |= outcome
+    if compiled is None:
+        return found
+    parts = {
+        "weights": (state.params, state.frozen),
+        "optimizer": state.optimizer if step == "train" else (),
+        "batch": job.abstract_batch(accumulate),
+    }
+    held = report.memory(compiled, chip, parts)
     share = 1 / devices.size
     model = jobs.model_flops(planned, trained=step == "train") * share
     return found | report.analyse(compiled, chip, held, model, jobs.executed_flops(planned, traced.jaxpr) * share)
+
+
+def _asked() -> Any:
+    from absl import flags
+
+    from launch.generation import Asked
+
+    values = flags.FLAGS
+    return Asked(values.samples, min(values.branches, values.samples), values.new_tokens, values.answer, values.cache)
 
 
 def _define_flags() -> None:
@@ -140,7 +160,12 @@ def _define_flags() -> None:
     flags.DEFINE_string("topology", "", "slices to compile for, separated by commas")
     flags.DEFINE_integer("slices", 1, "number of slices")
     flags.DEFINE_integer("rows", 0, "rows of a micro-step for each chip that has rows of its own")
-    flags.DEFINE_string("steps", ",".join(STEPS), "which steps")
+    flags.DEFINE_string("steps", "train,logprob", "which steps")
+    flags.DEFINE_integer("samples", 10, "answers to a prompt")
+    flags.DEFINE_integer("branches", 5, "of them that are written at once")
+    flags.DEFINE_integer("new_tokens", 512, "most of an answer")
+    flags.DEFINE_integer("answer", 100, "tokens of an answer on average")
+    flags.DEFINE_enum("cache", "bfloat16", ["bfloat16", "int8"], "dtype of keys and values")
     flags.DEFINE_bool("sweep", False, "find the largest --rows that fits")
     flags.DEFINE_bool("json", False, "one JSON object a line")
 

@@ -2,7 +2,6 @@
 
 import bisect
 import copy
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from launch.chips import Chip
 from rlaifv_jax import flops, parallel, published
 from rlaifv_jax.data.packing import (
     MOST_PAIRS,
@@ -158,19 +156,8 @@ def _layout(job: SliceJob) -> Layout:
     return layout
 
 
-def shortage(error: Exception, chip: Chip, config: Any) -> dict[str, Any] | None:
-    """What the compiler's out-of-memory error means, and what would help; None for any other error."""
-    found = re.search(r"(?:required for \w[\w ]* \(|Used )([\d.]+)([KMG])\)? (?:exceeds available|of)", str(error))
-    if "RESOURCE_EXHAUSTED" not in str(error):
-        return None
-    reason = f"out of memory on a chip with {chip.hbm_bytes / 2**30:.2f} GiB"
-    if found:
-        needed = float(found[1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[found[2]]
-        reason = f"needs {needed / 2**30:.2f} GiB, {(needed - chip.hbm_bytes) / 2**30:.2f} more than a chip has"
-    return {"reason": reason, "hints": _hints(config)}
-
-
-def _hints(config: Any) -> list[str]:
+def memory_hints(config: Any) -> list[str]:
+    """What would make a step smaller."""
     hints = []
     if config.train.remat != "full":
         hints.append("--config.train.remat=full keeps least for the backward pass")

@@ -1,6 +1,7 @@
 """What a compiled step costs on one chip: memory, operations, transfers, and a bound of its speed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,15 @@ from launch import bound, collectives, hlo, loops, traffic
 from launch.chips import Chip
 
 GIB = 2**30
+HELD = ("weights", "optimizer", "cache", "activation")  # of memory, for people
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one chip. `peak` is the compiler's; `activations` is what it holds beyond the arguments."""
+    """Bytes of one chip. `parts`: of arguments by name. `peak` is the compiler's; `activations` is what it holds beyond
+    the arguments."""
 
-    weights: float
-    optimizer: float
-    batch: float
+    parts: dict[str, float]
     activations: float
     peak: float
     hbm: float
@@ -34,14 +35,12 @@ def shard_bytes(tree: Any) -> float:
     return float(sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves))
 
 
-def memory(compiled: Any, chip: Chip, weights: Any, optimizer: Any, batch: Any) -> Memory:
-    """Trees of abstract arrays → what they and the rest take."""
+def memory(compiled: Any, chip: Chip, parts: Mapping[str, Any]) -> Memory:
+    """What the program takes. parts: trees of abstract arrays by name."""
     analysis = compiled.memory_analysis()
     peak = float(analysis.peak_memory_in_bytes)
     return Memory(
-        weights=shard_bytes(weights),
-        optimizer=shard_bytes(optimizer),
-        batch=shard_bytes(batch),
+        parts={name: shard_bytes(tree) for name, tree in parts.items()},
         activations=peak - float(analysis.argument_size_in_bytes),
         peak=peak,
         hbm=chip.hbm_bytes,
@@ -65,9 +64,7 @@ def analyse(compiled: Any, chip: Chip, memory: Memory, model_flops: float, execu
         "fits": memory.peak <= chip.hbm_bytes,
         "peak_bytes": memory.peak,
         "hbm_bytes": chip.hbm_bytes,
-        "weights_bytes": memory.weights,
-        "optimizer_bytes": memory.optimizer,
-        "batch_bytes": memory.batch,
+        **{f"{name}_bytes": size for name, size in memory.parts.items()},
         "activation_bytes": memory.activations,
         "free_bytes": memory.free,
         "model_flops": model_flops,
@@ -103,13 +100,10 @@ def _largest(module: hlo.Module, count: int) -> list[dict[str, Any]]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
-    title = (
-        f"{found['topology']} · {found['step']} step · {found['rows']} rows of {found['row_length']} positions, "
-        f"{found['pairs']} pairs · mesh {found['mesh']}"
-    )
+    title = f"{found['topology']} · {found['step']} step · {_work(found)} · mesh {found['mesh']}"
     if found["peak_bytes"] is None:
         return [title, f"  does not fit: {found['reason']}", *(f"    {hint}" for hint in found["hints"])]
-    held = " · ".join(f"{name} {found[f'{name}_bytes'] / GIB:.2f}" for name in ("weights", "optimizer", "activation"))
+    held = " · ".join(f"{name} {found[f'{name}_bytes'] / GIB:.2f}" for name in HELD if f"{name}_bytes" in found)
     seconds = " · ".join(f"{cause} {value:.3f}" for cause, value in found["seconds_by_cause"].items())
     share = found["async_gather_share"]
     return [
@@ -126,8 +120,30 @@ def lines(found: dict[str, Any]) -> list[str]:
             for name, kind in found["collectives"].items()
         ),
         *_remarks(found),
+        *_rates(found),
         f"  at least, seconds: {seconds} → MFU bound {found['mfu_bound']:.1%} (a bound, no prediction)",
         f"  compiled in {found['compile_seconds']:.0f} s",
+    ]
+
+
+def _work(found: dict[str, Any]) -> str:
+    if "prompts" in found:
+        return (
+            f"{found['prompts']} prompts of {found['prefix']} positions, {found['branches']} branches of "
+            f"{found['columns']} tokens each, {found['cache']} cache"
+        )
+    return f"{found['rows']} rows of {found['row_length']} positions, {found['pairs']} pairs"
+
+
+def _rates(found: dict[str, Any]) -> list[str]:
+    """Of generation, see launch/generation.py."""
+    if "tokens_per_second_bound" not in found:
+        return []
+    return [
+        f"  a step reads {found['step_bytes'] / 1e9:.2f} GB a chip: at least "
+        f"{found['step_seconds_at_least'] * 1e3:.2f} ms, {found['decode_tokens_per_second_bound']:,.0f} tokens/s; a prompt at least "
+        f"{found['prompt_seconds_at_least'] * 1e3:.2f} ms",
+        f"  prompts included at most {found['tokens_per_second_bound']:,.0f} tokens/s (a bound, no prediction)",
     ]
 
 

@@ -52,7 +52,7 @@ class Speaker:
         self.model = open_model(path, vision_path)
         devices = jax.local_devices()
         self.dtype = dtype or ("float32" if devices[0].platform == "cpu" else "bfloat16")
-        self.mesh = _mesh(devices, tensor, self.model.config.decoder.kv_heads)
+        self.mesh = local_mesh(devices, tensor, self.model.config.decoder.kv_heads)
         self.prompter = Prompter(self.model, template, pad)
         self.tokenizer = self.prompter.tokenizer
         file = self.model.directory / "generation_config.json"
@@ -82,7 +82,7 @@ class Speaker:
             )
 
 
-def _mesh(devices: list[Any], tensor: int, heads: int) -> Mesh:
+def local_mesh(devices: list[Any], tensor: int, heads: int) -> Mesh:
     """Weights and heads over `tensor` devices, prompts over the rest."""
     if not tensor:
         tensor = 1 if devices[0].platform == "cpu" else math.gcd(len(devices), heads)

@@ -10,6 +10,7 @@ import pytest
 
 from configs import llava15, llava15_large
 from launch import chips, jobs, topologies
+from launch.attempt import shortage
 from launch.compile import most_rows
 from rlaifv_jax import flops, parallel
 from tests.convert.llavas import TinyLlava
@@ -83,7 +84,8 @@ def test_sweep_finds_the_most_rows(most):
         ((), "which slice?"),
         (("--topology=v5e",), "'v5e' is no slice; examples are v5e:4x4"),
         (("--topology=v5p:4x4",), "'v5p:4x4' is no slice"),
-        (("--topology=v5e:4x4", "--steps=generate"), "'generate' is not known"),
+        (("--topology=v5e:4x4", "--steps=generate"), "'generate' is not known; choose from train, logprob, prefill"),
+        (("--topology=v5e:4x4", "--steps=decode", "--samples=0"), "must be at least 1"),
         (("--topology=v5e:4x4", "--rows=-1"), "--rows must not be negative"),
         (("--topology=v5e:4x4", "--rows=2", "--sweep"), "leave out --rows"),
         (("--topology=v5e:2x2", "--config.mesh.fsdp=3"), "does not make the 4 devices"),
@@ -138,10 +140,9 @@ def test_a_shortage_says_how_much_and_what_helps():
     )
     config = llava15.get_config()
     config.train.remat = "none"
-    found = jobs.shortage(error, chips.find("v5e"), config)
-    assert found["reason"] == "needs 19.03 GiB, 3.28 more than a chip has"
-    assert any("train.remat=full" in hint for hint in found["hints"])
-    assert jobs.shortage(Exception("INTERNAL: something else"), chips.find("v5e"), config) is None
+    assert shortage(error, chips.find("v5e")) == "needs 19.03 GiB, 3.28 more than a chip has"
+    assert any("train.remat=full" in hint for hint in jobs.memory_hints(config))
+    assert shortage(Exception("INTERNAL: something else"), chips.find("v5e")) is None
 
 
 def test_the_7b_model_is_refused_on_four_chips_with_advice():
@@ -149,6 +150,31 @@ def test_the_7b_model_is_refused_on_four_chips_with_advice():
     assert status == 1, err
     assert "does not fit: needs" in out
     assert "more chips" in out
+
+
+def test_generation_of_a_model_directory(tiny):
+    """Heads over four chips; a step reads the decoder, all prefixes, and a tenth of the suffixes' 512 columns."""
+    flags = (f"--config.model.path={tiny}", "--steps=prefill,decode", "--rows=3", "--json")
+    status, out, err = run("--topology=v5e:2x2", *flags)
+    assert status == 0, err
+    prefill, decode = map(json.loads, out.splitlines())
+    for found in (prefill, decode):
+        assert found["fits"]
+        assert (found["mesh"], found["prompts"], found["branches"], found["columns"]) == ("1 x 1 x 4", 3, 5, 512)
+        assert found["cache_bytes"] == 2 * 2 * 2 * 1 * 12 * 3 * (
+            found["prefix"] + 5 * 512
+        )  # K/V, 2 layers, bf16, 1 head
+        assert 0 < found["model_flops"] <= found["executed_flops"]
+        assert found["collectives"]["all-reduce"]["count"] > 0
+    slots = decode["prompts"] * decode["branches"]
+    assert decode["decode_tokens_per_second_bound"] == pytest.approx(slots / decode["step_seconds_at_least"])
+    assert decode["tokens_per_second_bound"] < decode["decode_tokens_per_second_bound"]
+    half = json.loads(run("--topology=v5e:2x2", *flags[:1], "--steps=decode", "--rows=3", "--json", "--cache=int8")[1])
+    assert 0.5 < half["cache_bytes"] / decode["cache_bytes"] < 0.7  # heads of 12: a scale is a third of a vector
+    status, out, err = run("--topology=v5e:2x2", *flags[:1], "--steps=decode", "--rows=4000000")
+    assert status == 1, err
+    assert "does not fit: " in out
+    assert "--cache=int8" in out
 
 
 @pytest.mark.slow

@@ -1,0 +1,209 @@
+"""Generation for a slice that is not there: prompts with an image, candidates like those of RLAIF-V, no weights.
+
+How many tokens a second there can be at most. A step of decoding takes at least
+
+    t_step   = max(bytes / HBM bandwidth, operations / peak) + transfers that nothing overlaps / interconnect
+    bytes    = the decoder's weights + all prefixes + the suffixes, which are half written on average, of one chip
+
+and a prompt at least t_prompt, its operations at peak. n answers of a tokens to a prompt of which G with N branches
+each are worked on at once:
+
+    tokens/s ≤ n·a / (t_prompt + n·a · t_step / (G·N))
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from launch import jobs, report
+from launch.attempt import attempt
+from launch.chips import Chip
+from rlaifv_jax import flops, parallel
+from rlaifv_jax.data.rows import RowShape, empty_batch
+from rlaifv_jax.jaxpr_flops import dot_flops
+from rlaifv_jax.models.blueprint import Params
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.ops.attention import default_backend
+from rlaifv_jax.sampling import decode
+from rlaifv_jax.sampling.cache import CacheShape, prompt_bytes, suffix_columns
+from rlaifv_jax.sampling.capacity import CACHE_SHARE_ELSEWHERE, MOST_BRANCHES_ELSEWHERE, slot_length
+from rlaifv_jax.sampling.decode import Program, State
+from rlaifv_jax.sampling.load import local_mesh
+from rlaifv_jax.sampling.settings import Sampling
+
+STEPS = ("prefill", "decode")
+PROMPT_TEXT = 60  # tokens beside the image
+DTYPE = "bfloat16"
+HINTS = (
+    "fewer prompts at once: --rows",
+    "shorter or fewer answers at once: --new_tokens, --branches",
+    "--cache=int8",
+    "more chips: weights and heads are spread over mesh.tensor",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """samples: of a prompt, `branches` of them written at a time. new_tokens: most of an answer. answer: tokens of one
+    on average. cache: its dtype."""
+
+    samples: int
+    branches: int
+    new_tokens: int
+    answer: int
+    cache: str
+
+
+def measure(config: Any, name: str, devices: Any, chip: Chip, asked: Asked, prompts: int, step: str) -> dict[str, Any]:
+    """Compile one of STEPS; the object that --json prints.
+
+    prompts: worked on at once, for each part of the mesh that has prompts of its own; 0: as many as the engine takes.
+    """
+    model = jobs.find_model(config.model.path, config.model.vision_path)
+    tensor = config.mesh.tensor if config.mesh.tensor > 1 else 0
+    mesh = local_mesh(devices.flatten().tolist(), tensor, model.config.decoder.kv_heads)
+    params = abstract_params(model, mesh)
+    program = make_program(config, model, mesh, asked, prompts, chip.hbm_bytes - report.shard_bytes(params))
+    cache = program.cache
+    found: dict[str, Any] = {
+        "topology": name,
+        "step": step,
+        "chips": devices.size,
+        "mesh": " x ".join(str(size) for size in mesh.shape.values()),
+        "prompts": cache.prompts,
+        "branches": cache.branches,
+        "prefix": cache.prefix,
+        "columns": cache.suffix,
+        "cache": cache.dtype,
+    }
+    with jax.set_mesh(mesh):
+        state = abstract_state(program, mesh)
+        traced = trace(step, params, state, program, mesh, model.config)
+        compiled, outcome = attempt(lambda: traced.lower().compile(), chip, HINTS)
+    found |= outcome
+    if compiled is None:
+        return found
+    held = report.memory(compiled, chip, {"weights": params, "cache": state.cache})
+    needed = _prompt_flops(model.config, cache) * parallel.rows_divisor(mesh)
+    if step == "decode":
+        needed = _token_flops(model.config, cache, asked) * cache.prompts * cache.branches
+    executed = dot_flops(traced.jaxpr, while_trips=1)
+    found |= report.analyse(compiled, chip, held, needed / devices.size, executed / devices.size)
+    if step == "decode":
+        found |= _bound(model.config, params, state, cache, asked, chip, devices.size, found)
+    return found
+
+
+def make_program(config: Any, model: jobs.Model, mesh: Mesh, asked: Asked, prompts: int, free: float) -> Program:
+    """free: bytes of a chip that the weights leave."""
+    prefix = slot_length(model.config.image_tokens + PROMPT_TEXT)
+    cache = CacheShape(0, asked.branches, False, prefix, suffix_columns(asked.new_tokens), asked.cache)
+    unit = parallel.rows_divisor(mesh)
+    if prompts:
+        prompts *= unit
+    else:
+        most = CACHE_SHARE_ELSEWHERE * free * mesh.size / prompt_bytes(model.config.decoder, cache)
+        prompts = max(min(int(most), MOST_BRANCHES_ELSEWHERE // asked.branches) // unit, 1) * unit
+    backend = default_backend(mesh.devices.flat[0].platform)
+    return Program(
+        graph=model.blueprint.graph,
+        decoder=model.config.decoder,
+        compute=Compute(backend, backend, "none", config.train.vocab_block),
+        settings=Sampling(temperature=0.7, top_k=50, max_new_tokens=asked.new_tokens),
+        samples=asked.samples,
+        begin=1,
+        ends=(2,),
+        cache=replace(cache, prompts=prompts),
+    )
+
+
+def abstract_params(model: jobs.Model, mesh: Mesh) -> Params:
+    """Unstacked weights, as the engine holds them."""
+
+    def place(axes: tuple[str | None, ...], leaf: Any) -> Any:
+        return _placed(leaf.shape, DTYPE, parallel.spec(axes, leaf.shape, mesh), mesh)
+
+    params = jax.tree.map(
+        place, model.blueprint.axes, model.blueprint.shapes, is_leaf=lambda node: isinstance(node, tuple)
+    )
+    stacked = params["decoder"]["layers"]
+    layer = jax.tree.map(lambda x: _placed(x.shape[1:], x.dtype, P(*x.sharding.spec[1:]), mesh), stacked)
+    return params | {"decoder": params["decoder"] | {"layers": [layer] * model.config.decoder.layers}}
+
+
+def abstract_state(program: Program, mesh: Mesh) -> State:
+    """Shapes and shardings of the state that the two functions hand on."""
+
+    def place(leaf: Any, cached: bool) -> Any:
+        return _placed(leaf.shape, leaf.dtype, parallel.spec(decode.axes(leaf, cached), leaf.shape, mesh), mesh)
+
+    cache, *rest = jax.eval_shape(partial(decode.new_state, program=program))
+    return State(
+        jax.tree.map(partial(place, cached=True), cache), *jax.tree.map(partial(place, cached=False), tuple(rest))
+    )
+
+
+def trace(step: str, params: Params, state: State, program: Program, mesh: Mesh, config: Any) -> Any:
+    """One of STEPS as a jaxpr that can be lowered."""
+    everywhere, rows = parallel.replicated(mesh).spec, parallel.rows_sharding(mesh).spec
+    if step == "decode":
+        stopped = _placed(state.search.token.shape, bool, everywhere, mesh)
+        number = _placed((), jnp.int32, everywhere, mesh)
+        return decode.advance.trace(params, state, stopped, number, number, program=program)
+    count = parallel.rows_divisor(mesh)
+    shape = RowShape(program.cache.prefix, 0, config.image_size, config.image_tokens)
+    batch = jax.tree.map(lambda x: _placed(x.shape, x.dtype, rows, mesh), empty_batch(count, shape))
+    slots = _placed((count,), jnp.int32, everywhere, mesh)
+    keys = _placed((count, 2), jnp.uint32, rows, mesh)
+    return decode.admit.trace(params, state, batch, slots, keys, program=program)
+
+
+def _placed(shape: tuple[int, ...], dtype: Any, spec: P, mesh: Mesh) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+
+def _prompt_flops(config: Any, cache: CacheShape) -> float:
+    return float(flops.decoder_flops(config.decoder, [cache.prefix], [[0]], [1])[0]) + flops.image_flops(config)
+
+
+def _token_flops(config: Any, cache: CacheShape, asked: Asked) -> float:
+    """Of one new token, in the middle of an average answer."""
+    answer, nothing = (
+        float(flops.decoder_flops(config.decoder, [cache.prefix], [[tokens]], [tokens])[0])
+        for tokens in (asked.answer, 0)
+    )
+    return (answer - nothing) / asked.answer
+
+
+def _bound(
+    config: Any,
+    params: Params,
+    state: State,
+    cache: CacheShape,
+    asked: Asked,
+    chip: Chip,
+    chips: int,
+    found: dict[str, Any],
+) -> dict[str, Any]:
+    """The page's formula."""
+    decoder = params["decoder"]
+    weights = report.shard_bytes([decoder["layers"], decoder["norm"], decoder["head"]])
+    written = asked.answer / 2 / cache.suffix
+    read = weights + report.shard_bytes(state.cache.prefix) + written * report.shard_bytes(state.cache.suffix)
+    slots = cache.prompts * cache.branches
+    computed = _token_flops(config, cache, asked) * slots / chips
+    step = max(read / chip.hbm_bandwidth, computed / chip.peak_flops) + found["seconds_by_cause"]["sync_ici"]
+    prompt = _prompt_flops(config, cache) / chips / chip.peak_flops
+    tokens = asked.samples * asked.answer
+    return {
+        "step_seconds_at_least": step,
+        "step_bytes": read,
+        "prompt_seconds_at_least": prompt,
+        "decode_tokens_per_second_bound": slots / step,
+        "tokens_per_second_bound": tokens / (prompt + tokens * step / slots),
+    }
