@@ -31,4 +31,7 @@ run attention       benchmarks.attention --heads 32 --width 128 --dtype bfloat16
 run attention_long  benchmarks.attention --heads 32 --width 128 --dtype bfloat16 --prefix 1700 --backends flash_gpu dense
 run logprob         benchmarks.logprob --width 4096 --dtype bfloat16
 run logprob_whole   benchmarks.logprob --width 4096 --dtype bfloat16 --vocab-block 32000
+# Generation at 7B sizes: ten candidates to one question and to eight, against transformers on the same card.
+run generate        benchmarks.generate --size 7b --dtype bfloat16
+run generate_int8   benchmarks.generate --size 7b --dtype bfloat16 --cache int8
 echo "results in $out"

@@ -16,9 +16,9 @@ pairs, and rows hold every step of four epochs of 5,342 of them.
     --sweep             find the largest --rows that fits
     --json              one JSON object a line on standard output
 
-Of generation (with the numbers that are the defaults): --samples=10 answers to a prompt, --branches=5 of them written
-at once, up to --new_tokens=512, --answer=100 on average, --cache=bfloat16 or int8. --rows are prompts worked on at once;
-default: as many as the engine would take. Weights and heads are spread over all chips, or --config.mesh.tensor.
+Of generation (these are the defaults): --samples=10 answers to a prompt, --branches=5 of them written at once, up to
+--new_tokens=512, --answer=100 on average, --cache=bfloat16 or int8. There --rows are prompts worked on at once, by
+default as many as the engine would take. Weights and heads are spread over all chips, or --config.mesh.tensor of them.
 
 Peak memory is the compiler's own figure. Operations are counted in the program that is compiled, recomputation
 included; bytes are those that one chip receives. The MFU bound assumes that everything runs at its peak.

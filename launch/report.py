@@ -139,10 +139,10 @@ def _rates(found: dict[str, Any]) -> list[str]:
     """Of generation, see launch/generation.py."""
     if "tokens_per_second_bound" not in found:
         return []
+    step, prompt = (found[f"{name}_seconds_at_least"] * 1e3 for name in ("step", "prompt"))
     return [
-        f"  a step reads {found['step_bytes'] / 1e9:.2f} GB a chip: at least "
-        f"{found['step_seconds_at_least'] * 1e3:.2f} ms, {found['decode_tokens_per_second_bound']:,.0f} tokens/s; a prompt at least "
-        f"{found['prompt_seconds_at_least'] * 1e3:.2f} ms",
+        f"  a step reads {found['step_bytes'] / 1e9:.2f} GB a chip: at least {step:.2f} ms, "
+        f"{found['decode_tokens_per_second_bound']:,.0f} tokens/s; a prompt takes at least {prompt:.2f} ms",
         f"  prompts included at most {found['tokens_per_second_bound']:,.0f} tokens/s (a bound, no prediction)",
     ]
 

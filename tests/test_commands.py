@@ -10,7 +10,9 @@ from tests import world
 HEAVY = ("jax", "torch", "transformers", "datasets", "orbax")
 
 
-@pytest.mark.parametrize("module", ["rlaifv_jax.train", "rlaifv_jax.logprobs", "convert"])
+@pytest.mark.parametrize(
+    "module", ["rlaifv_jax.train", "rlaifv_jax.logprobs", "rlaifv_jax.generate", "rlaifv_jax.chat", "convert"]
+)
 def test_help_teaches_without_loading_jax(module):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", module, "--help"],
