@@ -34,7 +34,7 @@ from rlaifv_jax.sampling.cache import CacheShape, prompt_bytes, suffix_columns
 from rlaifv_jax.sampling.capacity import CACHE_SHARE_ELSEWHERE, MOST_BRANCHES_ELSEWHERE, slot_length
 from rlaifv_jax.sampling.decode import Program, State
 from rlaifv_jax.sampling.load import local_mesh
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import Rules, Sampling
 
 STEPS = ("prefill", "decode")
 PROMPT_TEXT = 60  # tokens beside the image
@@ -114,10 +114,9 @@ def make_program(config: Any, model: jobs.Model, mesh: Mesh, asked: Asked, promp
         graph=model.blueprint.graph,
         decoder=model.config.decoder,
         compute=Compute(backend, backend, "none", config.train.vocab_block),
-        settings=Sampling(temperature=0.7, top_k=50, max_new_tokens=asked.new_tokens),
+        rules=Rules(Sampling(temperature=0.7, top_k=50, max_new_tokens=asked.new_tokens), ends=(2,)),
         samples=asked.samples,
         begin=1,
-        ends=(2,),
         cache=replace(cache, prompts=prompts),
     )
 
@@ -138,29 +137,24 @@ def abstract_params(model: jobs.Model, mesh: Mesh) -> Params:
 
 def abstract_state(program: Program, mesh: Mesh) -> State:
     """Shapes and shardings of the state that the two functions hand on."""
-
-    def place(leaf: Any, cached: bool) -> Any:
-        return _placed(leaf.shape, leaf.dtype, parallel.spec(decode.axes(leaf, cached), leaf.shape, mesh), mesh)
-
-    cache, *rest = jax.eval_shape(partial(decode.new_state, program=program))
-    return State(
-        jax.tree.map(partial(place, cached=True), cache), *jax.tree.map(partial(place, cached=False), tuple(rest))
-    )
+    shapes = jax.eval_shape(partial(decode.new_state, program=program))
+    return parallel.placed(shapes, decode.state_shardings(program, mesh))
 
 
 def trace(step: str, params: Params, state: State, program: Program, mesh: Mesh, config: Any) -> Any:
     """One of STEPS as a jaxpr that can be lowered."""
     everywhere, rows = parallel.replicated(mesh).spec, parallel.rows_sharding(mesh).spec
+    functions = decode.jitted(program, mesh)
     if step == "decode":
         stopped = _placed(state.search.token.shape, bool, everywhere, mesh)
         number = _placed((), jnp.int32, everywhere, mesh)
-        return decode.advance.trace(params, state, stopped, number, number, program=program)
+        return functions.advance.trace(params, state, stopped, number, number)
     count = parallel.rows_divisor(mesh)
     shape = RowShape(program.cache.prefix, 0, config.image_size, config.image_tokens)
     batch = jax.tree.map(lambda x: _placed(x.shape, x.dtype, rows, mesh), empty_batch(count, shape))
     slots = _placed((count,), jnp.int32, everywhere, mesh)
     keys = _placed((count, 2), jnp.uint32, rows, mesh)
-    return decode.admit.trace(params, state, batch, slots, keys, program=program)
+    return functions.admit.trace(params, state, batch, slots, keys)
 
 
 def _placed(shape: tuple[int, ...], dtype: Any, spec: P, mesh: Mesh) -> jax.ShapeDtypeStruct:

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import jax
@@ -72,9 +71,7 @@ class Asking:
         bar = tqdm(total=len(questions) * self.samples, unit="answer", desc="generate", disable=not show)
 
         def write(question: Question, texts: list[str], error: str | None = None) -> None:
-            answers = enumerate(texts)
-            say = partial(self.questions.answer, question, samples=self.samples, model=self.given.model, error=error)
-            file.add(question.index, [say(sample=sample, text=text) for sample, text in answers])
+            file.add(question.index, self.questions.answers(question, texts, self.given.model, error))
             bar.update(len(texts))
 
         def prompts() -> Iterator[Prompt]:

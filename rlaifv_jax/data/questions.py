@@ -10,7 +10,7 @@ as well. Fields and their meaning: muffin/llava15_gen_data.py of RLAIF-V.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,6 @@ class Questions:
         stop = count if end < 0 or end > count else end
         if not 0 <= start < stop:
             raise UserError(f"{path} has {count} rows: rows {start} to {end} hold nothing to ask")
-        self.path, self.start = path, start
         digest, times = hashlib.sha256(), Counter[str]()
         self.asked: list[Question] = []
         for row in range(start, stop):
@@ -93,19 +92,30 @@ class Questions:
             except BadRow:
                 raise error from None
 
-    def answer(
-        self, question: Question, sample: int, samples: int, text: str, model: str, error: str | None = None
-    ) -> dict[str, Any]:
-        """The original's record of one answer. Where the file gives no question_id it is the place of the answer among
-        all of the file's, `samples` for each question."""
+    def answers(
+        self, question: Question, texts: Sequence[str], model: str, error: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The original's records of all answers to a question.
+
+        Where the file gives no question_id it is the place of the answer among those of the whole file.
+        """
         record = self.record(question)
-        place = samples * (self.start + question.index) + sample
-        found = {"question_id": record.get("question_id", place)}
-        if "ds_question_id" in record:
-            found["ds_question_id"] = record["ds_question_id"]
         rest = {key: value for key, value in record.items() if key not in NOT_REPEATED}
-        found |= {"raw_question": question.text, "answer": text, "metainfos": rest, "model_path": model}
-        return found if error is None else found | {"error": error}
+        group = {"ds_question_id": record["ds_question_id"]} if "ds_question_id" in record else {}
+        failed = {} if error is None else {"error": error}
+        first = len(texts) * question.row
+        return [
+            {
+                "question_id": record.get("question_id", first + number),
+                **group,
+                "raw_question": question.text,
+                "answer": text,
+                "metainfos": rest,
+                "model_path": model,
+                **failed,
+            }
+            for number, text in enumerate(texts)
+        ]
 
 
 def _image_path(record: Mapping[str, Any]) -> Any:

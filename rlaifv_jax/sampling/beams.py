@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from rlaifv_jax.ops.cached import Sight
 from rlaifv_jax.ops.top import top
+from rlaifv_jax.sampling.cache import Prompts
 from rlaifv_jax.sampling.choose import adjust, cut, gumbels, is_end
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import Rules, Sampling
 
 NEVER = -1e9  # added to scores that shall not be chosen; a large number, as there, so that ties fall alike
 
@@ -83,42 +84,33 @@ class Beams(NamedTuple):
         positions = jnp.broadcast_to((prefix_lengths + self.columns)[:, None], self.token.shape)
         return Sight(prefix_lengths, positions, seen, prefix_lengths[:, None] + places, jnp.max(self.length))
 
-    def pick(
-        self,
-        scores: jax.Array,
-        first: jax.Array,
-        said: jax.Array | None,
-        keys: jax.Array,
-        settings: Sampling,
-        ends: tuple[int, ...],
-        *,
-        entering: bool,
-    ) -> "Beams":
+    def pick(self, scores: jax.Array, prompts: Prompts, rules: Rules, *, entering: bool) -> "Beams":
         """One step of the search.
 
         Args: as `Branches.pick`.
         """
+        settings = rules.settings
         beams, vocabulary = self.token.shape[1], scores.shape[-1]
         starting = self.running & (self.length == 0)
-        scores = jnp.where(starting[:, None, None], first[:, None], scores)
+        scores = jnp.where(starting[:, None, None], prompts.first[:, None], scores)
         length = jnp.broadcast_to(self.length[:, None], self.token.shape)
-        scores = adjust(jax.nn.log_softmax(scores, axis=-1), self.seen, length, settings, ends)
+        scores = adjust(jax.nn.log_softmax(scores, axis=-1), self.seen, length, rules)
         if settings.draws:
-            scores = cut(scores, settings, at_least=len(ends) + 1)
+            scores = cut(scores, settings, at_least=len(rules.ends) + 1)
         scores = scores + self.scores[..., None]
 
         # ---- continuations: enough that num_beams of them do not end
-        many = max(2, 1 + len(ends)) * beams
+        many = max(2, 1 + len(rules.ends)) * beams
         total = scores.reshape(len(scores), beams * vocabulary)
         if settings.draws:  # without replacement: the largest of scores with Gumbel noise (arXiv 1903.06059)
-            _, places = top(total + gumbels(keys, self.length, total.shape[1:]), many)
+            _, places = top(total + gumbels(prompts.keys, self.length, total.shape[1:]), many)
         else:
             _, places = top(total, many)
         best = jnp.take_along_axis(total, places, axis=1)  # [G, many]
         parents, tokens = places // vocabulary, (places % vocabulary).astype(jnp.int32)
         column = jnp.arange(self.sequences.shape[2]) == self.length[:, None, None]  # [G, 1, S]
         sequences = jnp.where(column, tokens[..., None], _of(self.sequences, parents))
-        ended = is_end(tokens, ends) | (self.length + 1 >= settings.max_new_tokens)[:, None]
+        ended = is_end(tokens, rules.ends) | (self.length + 1 >= settings.max_new_tokens)[:, None]
 
         # ---- those that go on
         alive = best + NEVER * ended

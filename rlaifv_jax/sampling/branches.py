@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from rlaifv_jax.ops.cached import Sight
+from rlaifv_jax.sampling.cache import Prompts
 from rlaifv_jax.sampling.choose import adjust, draw, is_end, lots
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import Rules, Sampling
 
 
 class Branches(NamedTuple):
@@ -78,42 +79,29 @@ class Branches(NamedTuple):
         first = jnp.broadcast_to(prefix_lengths[:, None], self.length.shape).reshape(-1, 1)
         return Sight(prefix_lengths, positions, own[:, None, None], first + places, jnp.max(self.length))
 
-    def pick(
-        self,
-        scores: jax.Array,
-        first: jax.Array,
-        said: jax.Array | None,
-        keys: jax.Array,
-        settings: Sampling,
-        ends: tuple[int, ...],
-        *,
-        entering: bool,
-    ) -> "Branches":
+    def pick(self, scores: jax.Array, prompts: Prompts, rules: Rules, *, entering: bool) -> "Branches":
         """Choose every branch's next token; a finished branch starts on its prompt's next sample.
 
         Args:
           scores: float32[G, N, V] logits behind the newest tokens.
-          first: float32[G, V] logits behind the prompts.
-          said: bool[G, V] what samples begin with.
-          keys: uint32[G, 2] of the prompts.
           entering: only branches without any token choose.
         """
         starting = self.live & (self.length == 0)
-        scores = jnp.where(starting[..., None], first[:, None], scores)
-        chosen = _choose(adjust(scores, self.seen, self.length, settings, ends), keys, self, settings)
+        scores = jnp.where(starting[..., None], prompts.first[:, None], scores)
+        chosen = _choose(adjust(scores, self.seen, self.length, rules), prompts.keys, self, rules.settings)
         chooses = starting if entering else self.live
         token = jnp.where(chooses, chosen, self.token)
         prompt = jnp.arange(token.shape[0])[:, None]
         sample = jnp.where(chooses, self.sample, self.tokens.shape[1])  # out of range: written nowhere
         length = self.length + chooses
-        ended = chooses & (is_end(token, ends) | (length >= settings.max_new_tokens))
+        ended = chooses & (is_end(token, rules.ends) | (length >= rules.settings.max_new_tokens))
         state = self._replace(
             token=token,
             length=length,
             tokens=self.tokens.at[prompt, sample, self.length].set(token, mode="drop"),
             seen=self._remember(token, chooses),
         )
-        return state.finish(ended, said)
+        return state.finish(ended, prompts.said)
 
     def finish(self, ended: jax.Array, said: jax.Array | None) -> "Branches":
         """Close the samples of the branches `ended` bool[G, N]; these go on with samples that nobody has started."""

@@ -1,4 +1,5 @@
-"""Keys and values of running prompts: for every layer a prefix for each prompt, once, and a suffix for each branch.
+"""What is kept of running prompts: keys and values, for every layer a prefix for each prompt, once, and a suffix for
+each branch; and the little beside that.
 
 See ops/cached.py for the two layouts.
 """
@@ -13,6 +14,13 @@ from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.ops.cached import COLUMNS, Cached, Stored, empty, store
 
 SUFFIX_STEP = 16  # columns; the suffix's length is a multiple of it, and of COLUMNS beyond that
+
+
+class Prompts(NamedTuple):
+    lengths: jax.Array  # int32[G] positions
+    first: jax.Array  # float32[G, V] logits behind them
+    keys: jax.Array  # uint32[G, 2] of their randomness
+    said: jax.Array | None  # bool[G, V] tokens that answers begin with, where repetition is penalised
 
 
 class Cache(NamedTuple):

@@ -10,21 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from rlaifv_jax.ops.top import top
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import Rules, Sampling
 
 BLOCK = 128  # tokens; a lot is drawn among blocks first
 
 
-def adjust(
-    scores: jax.Array, seen: jax.Array | None, length: jax.Array, settings: Sampling, ends: tuple[int, ...]
-) -> jax.Array:
+def adjust(scores: jax.Array, seen: jax.Array | None, length: jax.Array, rules: Rules) -> jax.Array:
     """Repetition penalty, and no end before `min_new_tokens`.
 
     Args:
       seen: bool[..., V], tokens said before; None without a penalty.
       length: int32[...], tokens of the answer so far.
-      ends: ids of end tokens.
     """
+    settings, ends = rules.settings, rules.ends
     if seen is not None:
         penalised = jnp.where(scores < 0, scores * settings.repetition_penalty, scores / settings.repetition_penalty)
         scores = jnp.where(seen, penalised, scores)

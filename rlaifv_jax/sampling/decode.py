@@ -1,4 +1,4 @@
-"""The two jitted functions of generation: `admit` computes prompts, `advance` decodes until the host is needed.
+"""The functions of generation that are compiled: `admit` computes prompts, `advance` decodes until the host is needed.
 
 No file and no config object: the engine, an ahead-of-time compile and a test call the same functions.
 
@@ -6,11 +6,12 @@ No file and no config object: the engine, an ahead-of-time compile and a test ca
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 
 from rlaifv_jax import parallel
 from rlaifv_jax.data.batch import Batch
@@ -22,35 +23,24 @@ from rlaifv_jax.ops.cached import Sight
 from rlaifv_jax.ops.layout import Layout
 from rlaifv_jax.sampling.beams import Beams
 from rlaifv_jax.sampling.branches import Branches
-from rlaifv_jax.sampling.cache import Cache, CacheShape, new_cache, put_prefix, put_suffix
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.cache import Cache, CacheShape, Prompts, new_cache, put_prefix, put_suffix
+from rlaifv_jax.sampling.settings import Rules
 
 
 @dataclass(frozen=True)
 class Program:
     """Everything static about a generation; equal programs are compiled once.
 
-    graph, decoder: of the model. samples: M of every prompt. begin: id of BOS, None where there is none. ends: ids of
-    end tokens. cache: shape.
+    graph, decoder: of the model. samples: M of every prompt. begin: id of BOS, None where there is none. cache: shape.
     """
 
     graph: Any
     decoder: DecoderConfig
     compute: Compute
-    settings: Sampling
+    rules: Rules
     samples: int
     begin: int | None
-    ends: tuple[int, ...]
     cache: CacheShape
-
-
-class Prompts(NamedTuple):
-    """What is kept of the prompts beside their keys and values."""
-
-    lengths: jax.Array  # int32[G] positions
-    first: jax.Array  # float32[G, V] logits behind them
-    keys: jax.Array  # uint32[G, 2] of their randomness
-    said: jax.Array | None  # bool[G, V] tokens that samples begin with, where repetition is penalised
 
 
 class State(NamedTuple):
@@ -60,10 +50,9 @@ class State(NamedTuple):
     steps: jax.Array  # int32[] forward passes of the decoder, for the account
 
 
-@partial(jax.jit, static_argnames="program")
 def new_state(program: Program) -> State:
     """Empty slots."""
-    shape, settings, vocabulary = program.cache, program.settings, program.decoder.vocab_size
+    shape, settings, vocabulary = program.cache, program.rules.settings, program.decoder.vocab_size
     prompts = Prompts(
         lengths=jnp.zeros(shape.prompts, jnp.int32),
         first=jnp.zeros((shape.prompts, vocabulary), jnp.float32),
@@ -76,26 +65,43 @@ def new_state(program: Program) -> State:
         search = Beams.new(shape.prompts, settings.num_beams, *sizes)
     else:
         search = Branches.new(shape.prompts, shape.branches, program.samples, *sizes)
-    return pin(State(new_cache(program.decoder, shape), prompts, search, jnp.zeros((), jnp.int32)))
+    return State(new_cache(program.decoder, shape), prompts, search, jnp.zeros((), jnp.int32))
 
 
-def axes(leaf: Any, cached: bool) -> tuple[str | None, ...]:
-    """Logical axes of a leaf of the state: prompts and branches lie over the mesh as rows do, cached heads as heads."""
-    names = ("batch", "heads") if cached else ("batch",)
-    return (*names, *(None,) * leaf.ndim)[: leaf.ndim]
+def state_shardings(program: Program, mesh: Mesh) -> State:
+    """Prompts and branches lie over the mesh as rows do, cached heads as heads."""
+
+    def place(leaf: Any, *names: str) -> NamedSharding:
+        axes = (*names, *(None,) * leaf.ndim)[: leaf.ndim]
+        return NamedSharding(mesh, parallel.spec(axes, leaf.shape, mesh))
+
+    cache, *rest = jax.eval_shape(partial(new_state, program=program))
+    return State(
+        jax.tree.map(lambda leaf: place(leaf, "batch", "heads"), cache),
+        *jax.tree.map(lambda leaf: place(leaf, "batch"), tuple(rest)),
+    )
 
 
-def pin(state: State) -> State:
-    """Keep the state where it is, step after step."""
+class Functions(NamedTuple):
+    """`new_state`, `admit` and `advance` of one program, jitted for one mesh; the last two take over the state."""
 
-    def pinned(tree: Any, cached: bool) -> Any:
-        return jax.tree.map(lambda leaf: parallel.constrain(leaf, *axes(leaf, cached)), tree)
-
-    cache, *rest = state
-    return State(pinned(cache, cached=True), *pinned(tuple(rest), cached=False))
+    new_state: Any
+    admit: Any
+    advance: Any
 
 
-@partial(jax.jit, static_argnames="program", donate_argnames="state")
+@lru_cache(maxsize=64)
+def jitted(program: Program, mesh: Mesh) -> Functions:
+    """Equal programs share what is compiled. Call and lower them within `jax.set_mesh(mesh)`."""
+    where = state_shardings(program, mesh)
+    on_mesh = partial(jax.jit, out_shardings=where)
+    return Functions(
+        on_mesh(partial(new_state, program=program)),
+        on_mesh(partial(admit, program=program), donate_argnums=1),
+        on_mesh(partial(advance, program=program), donate_argnums=1),
+    )
+
+
 def admit(params: Params, state: State, batch: Batch, slots: jax.Array, keys: jax.Array, *, program: Program) -> State:
     """Compute prompts and put them into slots.
 
@@ -122,25 +128,24 @@ def admit(params: Params, state: State, batch: Batch, slots: jax.Array, keys: ja
     hidden = model.decoder.step(layers, model.embed(batch, program.compute), layout.positions, attends)
     lengths = (batch.segments > 0).sum(axis=1)
     last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
-    said = _said(batch, program) if program.settings.penalises else None
+    said = _said(batch, program) if program.rules.settings.penalises else None
     prompts = Prompts(lengths, model.decoder.logits(last), keys, said)
     kept = jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), state.prompts, prompts)
     cache = state.cache._replace(prefix=prefix)
-    return pin(State(cache, kept, state.search.start(slots, said), state.steps))
+    return State(cache, kept, state.search.start(slots, said), state.steps)
 
 
 def _said(batch: Batch, program: Program) -> jax.Array:
     """bool[r, V]: BOS, and with `penalize_prompt` the prompt's text."""
     rows, vocabulary = batch.tokens.shape[0], program.decoder.vocab_size
     said = jnp.zeros((rows, vocabulary), bool)
-    if program.settings.penalize_prompt:
+    if program.rules.settings.penalize_prompt:
         text = (batch.segments > 0) & (batch.patches < 0)
         tokens = jnp.where(text, batch.tokens, vocabulary)
         said = said.at[jnp.arange(rows)[:, None], tokens].set(True, mode="drop")
     return said if program.begin is None else said.at[:, program.begin].set(True)
 
 
-@partial(jax.jit, static_argnames="program", donate_argnames="state")
 def advance(
     params: Params, state: State, stopped: jax.Array, most: jax.Array, wanted: jax.Array, *, program: Program
 ) -> State:
@@ -152,7 +157,10 @@ def advance(
       most, wanted: int32[].
     """
     model, layers = unstacked_module(program.graph, params)
-    pick = partial(_pick, program=program)
+
+    def pick(state: State, logits: jax.Array, *, entering: bool) -> State:
+        return state._replace(search=state.search.pick(logits, state.prompts, program.rules, entering=entering))
+
     search = state.search
     if isinstance(search, Branches):
         search = search.finish(stopped & search.live & (search.length > 0), state.prompts.said)
@@ -170,15 +178,9 @@ def advance(
         done, state = carry
         logits, suffix = _forward(model, layers, state, program)
         state = state._replace(cache=state.cache._replace(suffix=suffix), steps=state.steps + 1)
-        return done + 1, pin(pick(state, logits, entering=False))
+        return done + 1, pick(state, logits, entering=False)
 
-    return jax.lax.while_loop(going, step, (jnp.zeros((), jnp.int32), pin(state)))[1]
-
-
-def _pick(state: State, logits: jax.Array, *, program: Program, entering: bool) -> State:
-    first, said, keys = state.prompts.first, state.prompts.said, state.prompts.keys
-    search = state.search.pick(logits, first, said, keys, program.settings, program.ends, entering=entering)
-    return state._replace(search=search)
+    return jax.lax.while_loop(going, step, (jnp.zeros((), jnp.int32), state))[1]
 
 
 def _forward(model: Any, layers: list[Any], state: State, program: Program) -> tuple[jax.Array, list[Any]]:

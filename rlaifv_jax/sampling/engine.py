@@ -22,7 +22,7 @@ from rlaifv_jax.sampling.capacity import prompts_at_once
 from rlaifv_jax.sampling.decode import Program
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.queue import Queue
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import Rules, Sampling
 from rlaifv_jax.sampling.slots import NO_LIMIT, Slots
 
 GATHER = 16  # the devices come back when a 16th of the slots is free: rarely enough, and few stand idle
@@ -108,10 +108,9 @@ class Engine:
             graph=model.blueprint.graph,
             decoder=model.config.decoder,
             compute=Compute(backend, backend, "none", vocab_block=4096),
-            settings=settings,
+            rules=Rules(settings, ends),
             samples=samples,
             begin=tokenizer.bos_id,
-            ends=ends,
             cache=CacheShape(0, width, beams, 0, suffix_columns(settings.max_new_tokens), cache or self.dtype),
         )
         self.account = Account()
@@ -160,7 +159,7 @@ class Engine:
 
     def _advance(self, slots: Slots, watch: Watch | None, every: int) -> None:
         """Until prompts are finished; with looks in between where somebody wants to see."""
-        stop = self.program.settings.stop
+        stop = self.program.rules.settings.stop
         slots.advance(max(1, len(slots.prompts) // GATHER), every if stop or watch else NO_LIMIT)
         if not (stop or watch):
             return
@@ -172,8 +171,12 @@ class Engine:
 
     def _answer(self, tokens: list[int]) -> Answer:
         text = self._text(tokens)
-        cuts = [place for mark in self.program.settings.stop if (place := text.find(mark)) >= 0]
-        ended = bool(cuts) or len(tokens) < self.program.settings.max_new_tokens or tokens[-1] in self.program.ends
+        cuts = [place for mark in self.program.rules.settings.stop if (place := text.find(mark)) >= 0]
+        ended = (
+            bool(cuts)
+            or len(tokens) < self.program.rules.settings.max_new_tokens
+            or tokens[-1] in self.program.rules.ends
+        )
         return Answer(tuple(tokens), text[: min(cuts, default=None)].strip(), ended)
 
     def _text(self, tokens: list[int]) -> str:

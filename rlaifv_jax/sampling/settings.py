@@ -61,3 +61,11 @@ class Sampling:
     @property
     def penalises(self) -> bool:
         return self.repetition_penalty != 1
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How an answer grows and where it ends. ends: ids of end tokens."""
+
+    settings: Sampling
+    ends: tuple[int, ...]

@@ -11,7 +11,7 @@ from rlaifv_jax import parallel
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.sampling.branches import Branches
-from rlaifv_jax.sampling.decode import Program, admit, advance, new_state
+from rlaifv_jax.sampling.decode import Program, jitted
 from rlaifv_jax.sampling.prompt import Prompt
 
 NO_LIMIT = 2**30
@@ -29,8 +29,9 @@ class Slots:
         self.shape = RowShape(program.cache.prefix, 0, image_size, image_tokens)
         self.together = parallel.rows_divisor(mesh)  # r, prompts that are computed at once
         self.prompts: list[Prompt | None] = [None] * program.cache.prompts
+        self.functions = jitted(program, mesh)
         with jax.set_mesh(mesh):
-            self.state = new_state(program)
+            self.state = self.functions.new_state()
         self.stopped = np.zeros(self.state.search.token.shape, bool)
 
     @property
@@ -70,13 +71,13 @@ class Slots:
         where = jax.device_put(np.array(slots + [nowhere] * missing, np.int32), parallel.replicated(self.mesh))
         with jax.set_mesh(self.mesh):
             placed = jax.device_put((batch, keys), parallel.rows_sharding(self.mesh))
-            self.state = admit(self.params, self.state, placed[0], where, placed[1], program=self.program)
+            self.state = self.functions.admit(self.params, self.state, placed[0], where, placed[1])
 
     def advance(self, wanted: int, most: int = NO_LIMIT) -> None:
         """Decode until `wanted` prompts have finished, all have, or after `most` steps."""
         numbers = (jnp.asarray(value, jnp.int32) for value in (most, wanted))
         with jax.set_mesh(self.mesh):
-            self.state = advance(self.params, self.state, self.stopped, *numbers, program=self.program)
+            self.state = self.functions.advance(self.params, self.state, self.stopped, *numbers)
         self.stopped[:] = False
 
     def finished(self) -> list[tuple[Prompt, list[list[int]]]]:

@@ -15,9 +15,11 @@ from convert.export import export_model
 from convert.load import open_model
 from convert.orbax_dir import save_params
 from rlaifv_jax.data.images import center_crop, pad_to_square
+from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
 from rlaifv_jax.models.blueprint import flat, nested, unstack
 from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
+from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.models.llava import normalize
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.engine import Answers, Engine
@@ -52,10 +54,17 @@ class Talker:
         self.stored = open_model(self.folder)
         self.prompter = Prompter(self.stored)
 
-    def engine(self, settings: Sampling, mesh: Any = None, dtype: Any = jnp.float32, **options: Any) -> Engine:
+    def engine(
+        self,
+        settings: Sampling,
+        mesh: Any = None,
+        dtype: Any = jnp.float32,
+        ends: tuple[int, ...] = (END,),
+        **options: Any,
+    ) -> Engine:
         mesh = mesh or make_mesh(1, 1, 1, jax.devices()[:1])
         params = unstack(self.stored.load(mesh, lambda path: dtype))
-        return Engine(self.stored, params, mesh, self.prompter.tokenizer, (END,), settings, **options)
+        return Engine(self.stored, params, mesh, self.prompter.tokenizer, ends, settings, **options)
 
     def prompts(self, questions: Sequence[str] = QUESTIONS) -> list[Prompt]:
         """A picture for each; names and tags are the numbers."""
@@ -89,14 +98,23 @@ class Talker:
             attention_mask=torch.tensor(mask),
             pixel_values=torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy()),
             pad_token_id=0,
-            eos_token_id=END,
-            **{"do_sample": False, **options},
+            **{"do_sample": False, "eos_token_id": [END], **options},
         )
-        return [cut_at_end(row[longest:].tolist()) for row in found]
+        ends = options.get("eos_token_id", [END])
+        return [cut_at_end(row[longest:].tolist(), ends) for row in found]
+
+    def first_logits(self, prompt: Prompt) -> np.ndarray:
+        """float32[V] behind a prompt, by the forward pass of training."""
+        shape = RowShape(64, 0, self.stored.config.image_size, self.stored.config.image_tokens)
+        batch = build_rows([[Item(prompt.encoded, prompt.image)]], shape)
+        params = self.stored.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
+        model = self.stored.blueprint.module(params)
+        return np.asarray(model.decoder.logits(model.hidden(batch, PLAIN)[0, prompt.positions - 1]))
 
 
-def cut_at_end(tokens: list[int]) -> list[int]:
-    return tokens[: tokens.index(END) + 1] if END in tokens else tokens
+def cut_at_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    stop = next((place for place, token in enumerate(tokens, 1) if token in ends), None)
+    return tokens[:stop]
 
 
 def in_order(answers: Iterator[Answers]) -> list[Answers]:

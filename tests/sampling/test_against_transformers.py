@@ -39,6 +39,16 @@ def test_the_model_puts_the_engine_to_the_test(talker: Talker) -> None:
     assert any(answer[-1] != END for answer in found)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_several_ends(talker: Talker, beams: int) -> None:
+    """A token that occurs ends an answer too; with beams, more continuations are kept then."""
+    plain = tokens(talker.ask(Sampling(max_new_tokens=NEW, num_beams=beams)))
+    ends = (END, plain[0][3])
+    expected = talker.transformers(max_new_tokens=NEW, num_beams=beams, eos_token_id=list(ends))
+    assert tokens(talker.ask(Sampling(max_new_tokens=NEW, num_beams=beams), ends=ends)) == expected
+    assert expected != plain
+
+
 def test_all_beams(talker: Talker) -> None:
     expected = talker.transformers(max_new_tokens=NEW, num_beams=4, num_return_sequences=3)
     assert tokens(talker.ask(Sampling(max_new_tokens=NEW, num_beams=4), samples=3)) == expected

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlaifv_jax.ops.top import top
 from rlaifv_jax.sampling.choose import adjust, cut, draw, gumbels, invert, lots
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import Rules, Sampling
 
 CHI_SQUARE = {4: 18.47, 9: 27.88, 299: 379.3}  # exceeded once in a thousand times, by degrees of freedom
 
@@ -96,9 +96,9 @@ def test_penalties_equal_transformers() -> None:
     expected = RepetitionPenaltyLogitsProcessor(1.3)(torch.from_numpy(said), torch.from_numpy(scores.copy()))
     expected = MinNewTokensLengthLogitsProcessor(1, 4, torch.tensor([2, 5]))(torch.from_numpy(said), expected)
     wanted = Sampling(repetition_penalty=1.3, min_new_tokens=4)
-    found = adjust(jnp.asarray(scores), jnp.asarray(seen), jnp.array([3, 3]), wanted, (2, 5))
+    found = adjust(jnp.asarray(scores), jnp.asarray(seen), jnp.array([3, 3]), Rules(wanted, (2, 5)))
     np.testing.assert_allclose(np.asarray(found), expected.numpy(), rtol=1e-6)
-    late = adjust(jnp.asarray(scores), None, jnp.array([4, 3]), wanted, (2, 5))
+    late = adjust(jnp.asarray(scores), None, jnp.array([4, 3]), Rules(wanted, (2, 5)))
     assert np.isfinite(late[0]).all()
     assert np.isinf(late[1]).sum() == 2
 

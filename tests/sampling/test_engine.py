@@ -1,5 +1,7 @@
 """What must not matter to an answer, and what must."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,9 @@ import pytest
 
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.parallel import make_mesh
+from rlaifv_jax.sampling import slots
+from rlaifv_jax.sampling.capacity import slot_length
+from rlaifv_jax.sampling.decode import jitted
 from rlaifv_jax.sampling.settings import Sampling
 from tests.sampling.talker import END, QUESTIONS, Talker, in_order, tokens
 
@@ -35,6 +40,32 @@ def test_devices(talker: Talker, expected: list[list[int]], sizes: tuple[int, in
     """Prompts over devices, or heads (three of them) over devices."""
     mesh = make_mesh(*sizes, jax.devices()[: int(np.prod(sizes))])
     assert tokens(talker.ask(DRAWN, FIFTY, mesh=mesh)) == expected
+
+
+def test_few_programs(talker: Talker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each length of slots, whatever is asked, compiled once."""
+    made = []
+    monkeypatch.setattr(slots, "jitted", lambda *key: made.append(jitted(*key)) or made[-1])
+    engine = talker.engine(replace(DRAWN, max_new_tokens=7), prompts=3)
+    for first in range(0, 50, 10):
+        list(engine.generate(talker.prompts(FIFTY)[first : first + 10]))
+    functions = set(map(id, made))
+    assert len(functions) == len({slot_length(prompt.positions) for prompt in talker.prompts(FIFTY)})
+    assert all(each._cache_size() == 1 for found in made for each in found)
+
+
+def test_drawn_tokens_have_the_model_s_distribution(talker: Talker) -> None:
+    """χ² of the first tokens of 600 samples of a prompt."""
+    prompt = talker.prompts()[1]
+    wanted = Sampling(temperature=1.5, top_k=5, max_new_tokens=1)
+    (found,) = talker.engine(wanted, samples=600, branches=100).generate([prompt])
+    logits = talker.first_logits(prompt)
+    best = np.argsort(-logits)[:5]
+    chances = np.exp(logits[best] / 1.5) / np.exp(logits[best] / 1.5).sum()
+    drawn = np.array([answer.tokens[0] for answer in found.answers])
+    counts = np.array([(drawn == token).sum() for token in best])
+    assert counts.sum() == 600
+    assert ((counts - 600 * chances) ** 2 / (600 * chances)).sum() < 18.47  # once in a thousand times
 
 
 def test_answers_differ(expected: list[list[int]]) -> None:
