@@ -25,6 +25,7 @@ included; bytes are those that one chip receives. The MFU bound assumes that eve
 """
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -61,7 +62,7 @@ def compile_all(config: Any) -> None:
     for name, step in product(names, steps):
         attempt = partial(_attempt, config, name, step)
         if values.sweep:
-            most = most_rows(attempt)
+            most = most_rows(attempt, _guess(config, name, step))
             cli.say(f"{name}: {step} step fits with {most} {_unit(step)} of its own")
             fits &= most > 0
         else:
@@ -74,15 +75,31 @@ def _unit(step: str) -> str:
     return "rows for each chip that has rows" if step in ("train", "logprob") else "prompts for each chip that has some"
 
 
-def most_rows(fits: Callable[[int], bool]) -> int:
-    """The greatest number of rows that fits, 0 if not even one does; found by doubling, then by halving the gap."""
-    most, least = 0, 1  # what fits, and what is tried next; then the least that is known not to fit
-    while fits(least):
-        most, least = least, 2 * least
-    while least - most > 1:
-        middle = (most + least) // 2
-        most, least = (middle, least) if fits(middle) else (most, middle)
-    return most
+def most_rows(fits: Callable[[int], bool], guess: int = 1) -> int:
+    """The greatest number of rows that fits, 0 if not even one does: in growing steps from a guess, then by halves."""
+    fitting, failing, tried, step = 0, math.inf, guess, 1
+    while failing - fitting > 1:
+        if fits(tried):
+            fitting = tried
+        else:
+            failing = tried
+        if math.isinf(failing):
+            tried = fitting + step
+        else:
+            tried = max(int(failing) - step, 1) if fitting == 0 else (fitting + int(failing)) // 2
+        step *= 2
+    return fitting
+
+
+def _guess(config: Any, name: str, step: str) -> int:
+    """Where to look first: how many prompts there is memory for beside the weights; one row of training."""
+    from launch import chips, generation, topologies
+
+    if step not in generation.STEPS:
+        return 1
+    return generation.prompts_that_fit(
+        config, topologies.devices(name, 1), chips.find(topologies.check(name)), _asked()
+    )
 
 
 def _attempt(config: Any, name: str, step: str, rows: int) -> bool:

@@ -64,10 +64,7 @@ def measure(config: Any, name: str, devices: Any, chip: Chip, asked: Asked, prom
 
     prompts: worked on at once, for each part of the mesh that has prompts of its own; 0: as many as the engine takes.
     """
-    model = jobs.find_model(config.model.path, config.model.vision_path)
-    tensor = config.mesh.tensor if config.mesh.tensor > 1 else 0
-    mesh = local_mesh(devices.flatten().tolist(), tensor, model.config.decoder.kv_heads)
-    params = abstract_params(model, mesh)
+    model, mesh, params = _placed_model(config, devices)
     program = make_program(config, model, mesh, asked, prompts, chip.hbm_bytes - report.shard_bytes(params))
     cache = program.cache
     found: dict[str, Any] = {
@@ -99,10 +96,29 @@ def measure(config: Any, name: str, devices: Any, chip: Chip, asked: Asked, prom
     return found
 
 
+def prompts_that_fit(config: Any, devices: Any, chip: Chip, asked: Asked) -> int:
+    """Prompts for each part of the mesh that has its own, if nothing but weights and cache took memory; at least 1."""
+    model, mesh, params = _placed_model(config, devices)
+    needed = prompt_bytes(model.config.decoder, _cache_shape(model, asked)) * parallel.rows_divisor(mesh) / mesh.size
+    return max(int((chip.hbm_bytes - report.shard_bytes(params)) / needed), 1)
+
+
+def _placed_model(config: Any, devices: Any) -> tuple[jobs.Model, Mesh, Params]:
+    model = jobs.find_model(config.model.path, config.model.vision_path)
+    tensor = config.mesh.tensor if config.mesh.tensor > 1 else 0
+    mesh = local_mesh(devices.flatten().tolist(), tensor, model.config.decoder.kv_heads)
+    return model, mesh, abstract_params(model, mesh)
+
+
+def _cache_shape(model: jobs.Model, asked: Asked) -> CacheShape:
+    """Without a number of prompts."""
+    prefix = slot_length(model.config.image_tokens + PROMPT_TEXT)
+    return CacheShape(0, asked.branches, False, prefix, suffix_columns(asked.new_tokens), asked.cache)
+
+
 def make_program(config: Any, model: jobs.Model, mesh: Mesh, asked: Asked, prompts: int, free: float) -> Program:
     """free: bytes of a chip that the weights leave."""
-    prefix = slot_length(model.config.image_tokens + PROMPT_TEXT)
-    cache = CacheShape(0, asked.branches, False, prefix, suffix_columns(asked.new_tokens), asked.cache)
+    cache = _cache_shape(model, asked)
     unit = parallel.rows_divisor(mesh)
     if prompts:
         prompts *= unit

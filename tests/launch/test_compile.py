@@ -66,16 +66,17 @@ def test_slices_are_joined_by_the_data_axis(tiny):
     assert not one["between_slices_bytes"]
 
 
+@pytest.mark.parametrize("guess", [1, 6, 40])
 @pytest.mark.parametrize("most", [0, 1, 2, 5, 8, 13])
-def test_sweep_finds_the_most_rows(most):
+def test_sweep_finds_the_most_rows(most, guess):
     tried = []
 
     def fits(rows):
         tried.append(rows)
         return rows <= most
 
-    assert most_rows(fits) == most
-    assert len(set(tried)) == len(tried) <= 2 + 2 * most.bit_length()
+    assert most_rows(fits, guess) == most
+    assert len(set(tried)) == len(tried) <= 2 + 2 * max(most, guess).bit_length()
 
 
 @pytest.mark.parametrize(
