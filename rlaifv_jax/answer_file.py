@@ -5,12 +5,11 @@ Then the first process writes OUTPUT, in the order of the questions, and removes
 depend on who did what and when.
 """
 
-import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ POLL = 0.5
 
 
 def is_complete(output: str, settings: Settings) -> bool:
-    """Whether `output` is there, finished with these settings (or with these and others that are not given).
+    """Whether `output` is there, finished with these settings (and perhaps others).
 
     Raises `UserError` where it is there without them, or can never be.
     """
@@ -32,6 +31,7 @@ def is_complete(output: str, settings: Settings) -> bool:
     if not Path(output).exists():
         return False
     _compare(_plain(settings), _beside(Path(output)), Path(output))
+    shutil.rmtree(_parts(output), ignore_errors=True)  # of a run that was killed at its very end
     return True
 
 
@@ -40,7 +40,7 @@ class AnswerFile:
 
     Args:
       output: file to write, JSON lines; one JSON array if its name ends in .json.
-      settings: everything that decides the answers. Parts of a run with other settings are refused.
+      settings: what decides the answers. Parts of a run with other settings are refused.
       questions: how many.
       process, processes: this one's number, and of how many; all share the directory of `output`.
 
@@ -51,28 +51,33 @@ class AnswerFile:
     """
 
     def __init__(self, output: str, settings: Settings, questions: int, process: int = 0, processes: int = 1):
-        self.output, self.questions = Path(output), questions
+        self.output, self.parts, self.questions = Path(output), _parts(output), questions
         self.process, self.processes = process, processes
-        self.parts = Path(f"{output}.parts")
-        self.settings = _plain(settings)
-        kept = self.parts / "settings.json"
+        self.settings: dict[str, Any] = {}
         try:
             if process == 0:
                 self.parts.mkdir(parents=True, exist_ok=True)
-                if not kept.exists():
-                    _write(kept, json.dumps(self.settings, indent=2))
-            self._wait_for(lambda: kept.exists() or self.output.exists(), PATIENCE)
-            self.done = set(range(questions))  # unless the others have finished already
-            if self.output.exists():
+            self.keep("settings", settings)
+            if self.output.exists():  # the others have finished already
+                self.done = set(range(questions))
                 return
-            _compare(self.settings, kept, self.parts)
-            self._mark.unlink(missing_ok=True)
+            self._mark(process).unlink(missing_ok=True)
             mine = self.parts / f"{process}.jsonl"
             _drop_torn_line(mine)
-            self.done = set(self._records())
+            self.done = set(self._places())
             self._file = open(mine, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
         except OSError as error:
             raise UserError(f"{output} cannot be written: {error.strerror}") from None
+
+    def keep(self, name: str, settings: Settings) -> None:
+        """Note more that decides the answers, as it becomes known. Raises `UserError` where the parts have others."""
+        found, file = _plain(settings), self.parts / f"{name}.json"
+        self.settings |= found
+        if self.process == 0 and not file.exists():
+            _write(file, [json.dumps(found, indent=2)])
+        self._wait_for(lambda: file.exists() or self.output.exists(), PATIENCE)
+        if not self.output.exists():
+            _compare(found, file, self.parts)
 
     def add(self, index: int, records: Sequence[Record]) -> None:
         """The finished records of a question."""
@@ -80,47 +85,55 @@ class AnswerFile:
         self._file.flush()
         self.done.add(index)
 
-    def finish(self) -> list[Record]:
-        """Called when this process has nothing left to do; returns when OUTPUT is complete.
-
-        Returns:
-          in the first process all records, in the others none.
-        """
+    def finish(self) -> None:
+        """Called when this process has nothing left to do; returns when OUTPUT is complete."""
         if self.output.exists():
-            return []
+            return
         self._file.close()
-        self._mark.touch()
+        self._mark(self.process).touch()
         if self.process:
             self._wait_for(self.output.exists)
-            return []
-        marks = [self.parts / f"{number}.done" for number in range(self.processes)]
-        self._wait_for(lambda: all(mark.exists() for mark in marks))
-        records = self._records()
-        if missing := self.questions - len(records):
+            return
+        if self.processes > 1:  # marks may be left over from a run that was killed
+            marks = [self._mark(number) for number in range(self.processes)]
+            self._wait_for(lambda: all(mark.exists() for mark in marks) and len(self._places()) == self.questions)
+        elif missing := self.questions - len(self._places()):
             raise UserError(f"{self.parts}: {missing} questions are missing; start the same command again")
-        ordered = [record for index in sorted(records) for record in records[index]]
-        if self.output.suffix == ".json":
-            text = json.dumps(ordered)
-        else:
-            text = "".join(json.dumps(record) + "\n" for record in ordered)
-        _write(_beside(self.output), json.dumps(self.settings, indent=2))
-        _write(self.output, text)
+        _write(_beside(self.output), [json.dumps(self.settings, indent=2)])
+        _write(self.output, _as_array(self._ordered()) if self.output.suffix == ".json" else self._lines())
         shutil.rmtree(self.parts)
-        return ordered
 
-    @property
-    def _mark(self) -> Path:
-        return self.parts / f"{self.process}.done"
+    def records(self) -> Iterator[Record]:
+        """Of the finished file."""
+        with open(self.output, encoding="utf-8") as file:
+            yield from json.load(file) if self.output.suffix == ".json" else map(json.loads, file)
 
-    def _records(self) -> dict[int, list[Record]]:
-        """Finished questions of all processes; the torn last line of a killed one is left out."""
+    def _lines(self) -> Iterator[str]:
+        return (json.dumps(record) + "\n" for record in self._ordered())
+
+    def _ordered(self) -> Iterator[Record]:
+        places = self._places()
+        for index in sorted(places):
+            file, start = places[index]
+            with open(file, "rb") as stream:
+                stream.seek(start)
+                yield from json.loads(stream.readline())["records"]
+
+    def _places(self) -> dict[int, tuple[Path, int]]:
+        """File and byte of every finished question, of all processes; what is no whole line of ours is left out."""
         found = {}
         for file in sorted(self.parts.glob("*.jsonl")):
-            for line in file.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    entry = json.loads(line)
-                    found[entry["index"]] = entry["records"]
+            start = 0
+            with open(file, "rb") as stream:
+                for line in stream:
+                    if (index := _index(line)) is not None and index < self.questions:
+                        found[index] = (file, start)
+                    start += len(line)
         return found
+
+    def _mark(self, process: int) -> Path:
+        """Says that a process has nothing left to do."""
+        return self.parts / f"{process}.done"
 
     def _wait_for(self, there: Callable[[], bool], patience: float = float("inf")) -> None:
         started = time.monotonic()
@@ -128,6 +141,24 @@ class AnswerFile:
             if time.monotonic() - started > patience:
                 raise UserError(f"{self.output}: its directory is not shared by all processes; use a network disk")
             time.sleep(POLL)
+
+
+def _index(line: bytes) -> int | None:
+    """The question that a line of a part belongs to; None for the torn last line of a killed process."""
+    try:
+        entry = json.loads(line)
+        index, _ = entry["index"], entry["records"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return index if isinstance(index, int) and index >= 0 else None
+
+
+def _as_array(records: Iterator[Record]) -> Iterator[str]:
+    before = "["
+    for record in records:
+        yield before + json.dumps(record)
+        before = ",\n"
+    yield "]\n" if before != "[" else "[]\n"
 
 
 def _compare(settings: Settings, file: Path, place: Path) -> None:
@@ -144,6 +175,10 @@ def _compare(settings: Settings, file: Path, place: Path) -> None:
             )
 
 
+def _parts(output: str) -> Path:
+    return Path(f"{output}.parts")
+
+
 def _beside(output: Path) -> Path:
     """Where the settings of a finished file are."""
     return Path(f"{output}.settings.json")
@@ -154,11 +189,11 @@ def _plain(settings: Settings) -> dict[str, Any]:
     return json.loads(json.dumps(dict(settings), default=str))
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, pieces: Iterable[str]) -> None:
     """Whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

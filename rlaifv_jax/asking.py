@@ -46,28 +46,28 @@ class Asking:
 
     def answer_all(self) -> int:
         """Returns how many records have an error; 0 in all processes but the first."""
-
-        given = self.given
-        engine = self.speaker.engine(
-            self.settings,
-            samples=self.samples,
-            prompts=given.slots,
-            branches=given.branches,
-            cache=given.cache or "",
-            seed=given.seed,
-        )
-        identity = self.identity | {"weights": model_fingerprint(self.speaker.params, self.speaker.dtype)}
-        process, processes = jax.process_index(), jax.process_count()
-        file = AnswerFile(given.output, identity, len(self.questions), process, processes)
+        given, process, processes = self.given, jax.process_index(), jax.process_count()
+        file = AnswerFile(given.output, self.identity, len(self.questions), process, processes)
         left = [question for question in self.questions.asked if question.index not in file.done]
-        if file.done and process == 0 and left:
+        if file.done and process == 0:
             cli.say(f"{len(file.done)} of {len(self.questions)} questions were answered before")
-        self._answer(left[process::processes], engine, file, show=process == 0)
-        records = file.finish()
-        return self._report(records) if process == 0 else 0
+        if left:
+            file.keep("weights", {"weights": model_fingerprint(self.speaker.params, self.speaker.dtype)})
+            engine = self.speaker.engine(
+                self.settings,
+                samples=self.samples,
+                prompts=given.slots,
+                branches=given.branches,
+                cache=given.cache or "",
+                seed=given.seed,
+            )
+            # Dealt by number: what the others have finished meanwhile must not change who asks what.
+            mine = [question for question in left if question.index % processes == process]
+            self._answer(mine, engine, file, show=process == 0)
+        file.finish()
+        return self._report(file) if process == 0 else 0
 
     def _answer(self, questions: list[Question], engine: Engine, file: AnswerFile, *, show: bool) -> None:
-
         bar = tqdm(total=len(questions) * self.samples, unit="answer", desc="generate", disable=not show)
 
         def write(question: Question, texts: list[str], error: str | None = None) -> None:
@@ -90,7 +90,6 @@ class Asking:
 
     def _prompt(self, question: Question) -> tuple[Question, Prompt | str]:
         """What the engine takes, or why there is nothing."""
-
         try:
             picture = self.questions.picture(question)
             prompt = self.speaker.prompter.prompt(question.text, picture, question.name, question)
@@ -99,14 +98,17 @@ class Asking:
             return question, str(fault)
         return question, prompt
 
-    def _report(self, records: list[dict[str, Any]]) -> int:
-        faulty = [record for record in records if "error" in record]
-        cli.say(f"wrote {self.given.output}: {len(records)} answers to {len(self.questions)} questions")
+    def _report(self, file: AnswerFile) -> int:
+        written, faulty = 0, []
+        for record in file.records():
+            written += 1
+            if "error" in record:
+                faulty.append((record["question_id"], record["error"]))
+        cli.say(f"wrote {self.given.output}: {written} answers to {len(self.questions)} questions")
         if faulty:
-            first = faulty[0]
+            which, error = faulty[0]
             cli.say(
-                f"warning: {len(faulty)} of them are empty and have an error; the first, question_id "
-                f"{first['question_id']}: {first['error']}"
+                f"warning: {len(faulty)} of them are empty and have an error; the first, question_id {which}: {error}"
             )
         return len(faulty)
 
