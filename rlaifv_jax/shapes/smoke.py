@@ -1,4 +1,4 @@
-"""Does the installed package work here? Three DPO steps on the shipped policy, a checkpoint, a fourth step.
+"""Does the installed package work here? Three DPO steps on the shipped policy, a checkpoint, a fourth step, captions.
 
 python -m rlaifv_jax.shapes.smoke          (`make smoke-newest` runs it under the newest JAX)
 """
@@ -12,6 +12,8 @@ import jax
 
 from configs.shapes import get_config
 from rlaifv_jax import parallel
+from rlaifv_jax.shapes import heldout
+from rlaifv_jax.shapes.build import newest
 from rlaifv_jax.shapes.datasets import write_pairs
 from rlaifv_jax.train import train
 
@@ -34,6 +36,8 @@ def smoke(folder: Path) -> list[float]:
     train(config)
     again = _losses(folder)
     assert again == first, f"resumed: {again}, unbroken: {first}"
+    captions = heldout.describe(newest(folder / "run"), heldout.unseen(folder / "heldout.parquet", 3, seed=0))
+    assert all(caption.startswith(("there is", "i see")) for caption in captions), captions
     return first
 
 
