@@ -18,7 +18,8 @@ pairs, and rows hold every step of four epochs of 5,342 of them.
 
 Of generation (these are the defaults): --samples=10 answers to a prompt, --branches=5 of them written at once, up to
 --new_tokens=512, --answer=100 on average, --cache=bfloat16 or int8. There --rows are prompts worked on at once, by
-default as many as the engine would take. Weights and heads are spread over all chips, or --config.mesh.tensor of them.
+default as many as the engine would take. Weights and heads are spread over all chips, or --config.mesh.tensor of them;
+--topology is that of one host, since each runs an engine of its own.
 
 Peak memory is the compiler's own figure. Operations are counted in the program that is compiled, recomputation
 included; bytes are those that one chip receives. The MFU bound assumes that everything runs at its peak.
@@ -120,12 +121,15 @@ def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[s
     from launch import chips, generation, jobs, report, topologies
     from launch.attempt import attempt
     from rlaifv_jax import parallel
+    from rlaifv_jax.errors import UserError
     from rlaifv_jax.optim import make_optim, optimizer
     from rlaifv_jax.state import abstract_state, compile_for, trace_logprobs, trace_step
 
     chip = chips.find(topologies.check(name))
     devices = topologies.devices(name, slices)
     if step in generation.STEPS:
+        if slices > 1:
+            raise UserError("--slices: generation needs the chips of one host only; others run engines of their own")
         return generation.measure(config, name, devices, chip, _asked(), rows, step)
     mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     planned = jobs.make_job(config, mesh, rows)

@@ -1,4 +1,5 @@
-"""Generation for a slice that is not there: prompts with an image, candidates like those of RLAIF-V, no weights.
+"""Generation for chips that are not there, those of one host: prompts with an image, candidates like those of RLAIF-V,
+no weights. On several hosts each runs an engine of its own.
 
 How many tokens a second there can be at most. A step of decoding takes at least
 
@@ -30,8 +31,8 @@ from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
 from rlaifv_jax.sampling import decode
-from rlaifv_jax.sampling.cache import CacheShape, prompt_bytes, suffix_columns
-from rlaifv_jax.sampling.capacity import CACHE_SHARE_ELSEWHERE, MOST_BRANCHES_ELSEWHERE, slot_length
+from rlaifv_jax.sampling.cache import CacheShape, suffix_columns
+from rlaifv_jax.sampling.capacity import bytes_on_device, prompts_in, slot_length
 from rlaifv_jax.sampling.decode import Program, State
 from rlaifv_jax.sampling.load import local_mesh
 from rlaifv_jax.sampling.settings import Rules, Sampling
@@ -99,7 +100,7 @@ def measure(config: Any, name: str, devices: Any, chip: Chip, asked: Asked, prom
 def prompts_that_fit(config: Any, devices: Any, chip: Chip, asked: Asked) -> int:
     """Prompts for each part of the mesh that has its own, if nothing but weights and cache took memory; at least 1."""
     model, mesh, params = _placed_model(config, devices)
-    needed = prompt_bytes(model.config.decoder, _cache_shape(model, asked)) * parallel.rows_divisor(mesh) / mesh.size
+    needed = bytes_on_device(model.config.decoder, _cache_shape(model, asked), mesh)
     return max(int((chip.hbm_bytes - report.shard_bytes(params)) / needed), 1)
 
 
@@ -120,11 +121,7 @@ def make_program(config: Any, model: jobs.Model, mesh: Mesh, asked: Asked, promp
     """free: bytes of a chip that the weights leave."""
     cache = _cache_shape(model, asked)
     unit = parallel.rows_divisor(mesh)
-    if prompts:
-        prompts *= unit
-    else:
-        most = CACHE_SHARE_ELSEWHERE * free * mesh.size / prompt_bytes(model.config.decoder, cache)
-        prompts = max(min(int(most), MOST_BRANCHES_ELSEWHERE // asked.branches) // unit, 1) * unit
+    prompts = prompts * unit or prompts_in(model.config.decoder, cache, mesh, free) or unit
     backend = default_backend(mesh.devices.flat[0].platform)
     return Program(
         graph=model.blueprint.graph,

@@ -5,6 +5,8 @@ Then the first process writes OUTPUT, in the order of the questions, and removes
 depend on who did what and when.
 """
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -61,11 +63,12 @@ class AnswerFile:
             if self.output.exists():  # the others have finished already
                 self.done = set(range(questions))
                 return
-            self._mark(process).unlink(missing_ok=True)
             mine = self.parts / f"{process}.jsonl"
-            _drop_torn_line(mine)
-            self.done = set(self._places())
             self._file = open(mine, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
+            self._lock()
+            _drop_torn_line(mine)
+            self._mark(process).unlink(missing_ok=True)
+            self.done = set(self._places())
         except OSError as error:
             raise UserError(f"{output} cannot be written: {error.strerror}") from None
 
@@ -75,7 +78,9 @@ class AnswerFile:
         self.settings |= found
         if self.process == 0 and not file.exists():
             _write(file, [json.dumps(found, indent=2)])
-        self._wait_for(lambda: file.exists() or self.output.exists(), PATIENCE)
+        known = self.parts / "settings.json"  # the first thing that the first process writes
+        self._wait_for(lambda: known.exists() or self.output.exists(), PATIENCE)
+        self._wait_for(lambda: file.exists() or self.output.exists())
         if not self.output.exists():
             _compare(found, file, self.parts)
 
@@ -103,10 +108,17 @@ class AnswerFile:
         _write(self.output, _as_array(self._ordered()) if self.output.suffix == ".json" else self._lines())
         shutil.rmtree(self.parts)
 
-    def records(self) -> Iterator[Record]:
-        """Of the finished file."""
-        with open(self.output, encoding="utf-8") as file:
-            yield from json.load(file) if self.output.suffix == ".json" else map(json.loads, file)
+    def _lock(self) -> None:
+        """Nobody else may be at work under this process's number."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                return  # a disk without locks
+            raise UserError(
+                f"{self.output}: another run is writing it. Hosts that share the work have to be joined: those of a "
+                "TPU pod slice are, others by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+            ) from None
 
     def _lines(self) -> Iterator[str]:
         return (json.dumps(record) + "\n" for record in self._ordered())
@@ -141,6 +153,12 @@ class AnswerFile:
             if time.monotonic() - started > patience:
                 raise UserError(f"{self.output}: its directory is not shared by all processes; use a network disk")
             time.sleep(POLL)
+
+
+def read_records(output: str) -> Iterator[Record]:
+    """Of a finished file."""
+    with open(output, encoding="utf-8") as file:
+        yield from json.load(file) if output.endswith(".json") else map(json.loads, file)
 
 
 def _index(line: bytes) -> int | None:

@@ -12,7 +12,7 @@ import jax
 from tqdm import tqdm
 
 from rlaifv_jax import cli
-from rlaifv_jax.answer_file import AnswerFile
+from rlaifv_jax.answer_file import AnswerFile, read_records
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.questions import Question, Questions
 from rlaifv_jax.fingerprint import model_fingerprint
@@ -65,7 +65,7 @@ class Asking:
             mine = [question for question in left if question.index % processes == process]
             self._answer(mine, engine, file, show=process == 0)
         file.finish()
-        return self._report(file) if process == 0 else 0
+        return self.report(given.output) if process == 0 else 0
 
     def _answer(self, questions: list[Question], engine: Engine, file: AnswerFile, *, show: bool) -> None:
         bar = tqdm(total=len(questions) * self.samples, unit="answer", desc="generate", disable=not show)
@@ -98,13 +98,14 @@ class Asking:
             return question, str(fault)
         return question, prompt
 
-    def _report(self, file: AnswerFile) -> int:
+    def report(self, output: str) -> int:
+        """Say what a finished file holds; returns how many of its records have an error."""
         written, faulty = 0, []
-        for record in file.records():
+        for record in read_records(output):
             written += 1
             if "error" in record:
                 faulty.append((record["question_id"], record["error"]))
-        cli.say(f"wrote {self.given.output}: {written} answers to {len(self.questions)} questions")
+        cli.say(f"{output}: {written} answers to {len(self.questions)} questions")
         if faulty:
             which, error = faulty[0]
             cli.say(

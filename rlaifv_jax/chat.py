@@ -14,15 +14,16 @@ it while beams run is what all of them agree on. --num-beams 1 answers sooner, w
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax import cli
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, check_counts, sampling, speaker_options
+from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, changes, check_counts, speaker_options
+from rlaifv_jax.sampling.settings import Sampling
 
-MAX_NEW_TOKENS = 1024
+# By family; those of the original's chat.py.
+DEFAULTS = {"llava": Sampling(num_beams=3, max_new_tokens=1024)}
 BETWEEN_LOOKS = 2  # steps until new text is shown
 ASK = "you> "
 
@@ -48,7 +49,7 @@ class Chat:
         from rlaifv_jax.sampling.load import Speaker
 
         self.speaker = Speaker(model, **options)
-        self.settings = self.speaker.model.family.chat
+        self.settings = DEFAULTS[self.speaker.model.family.name]
 
     def chat(
         self,
@@ -97,29 +98,40 @@ class Chat:
             shown.finish(text)
         return text
 
-    def _settings(self, changes: Mapping[str, Any]) -> Any:
+    def _settings(self, changes: Mapping[str, Any]) -> Sampling:
         try:
-            return replace(self.settings, **changes)
+            settings = self.settings.changed(changes, self.speaker.defaults)
         except TypeError as error:
             raise UserError(f"settings: {error}") from None
+        self.speaker.check_settings(settings)
+        return settings
 
 
 class _Shown:
     """Passes text on as it grows, never taking anything back."""
 
     def __init__(self, show: Show, tokenizer: Any, stop: tuple[str, ...]):
-        self.show, self.tokenizer, self.text = show, tokenizer, ""
-        self.held = max(map(len, stop), default=1) - 1  # letters that may yet turn out to be a stop string
+        self.show, self.tokenizer, self.stop, self.text = show, tokenizer, stop, ""
 
     def __call__(self, tag: Any, tokens: list[int]) -> None:
-        text = self.tokenizer.decode([t for t in tokens if t < self.tokenizer.vocab_size]).strip()
+        text = self.tokenizer.decode([t for t in tokens if t < self.tokenizer.vocab_size]).lstrip()
         text = text.rstrip("\ufffd")  # a letter of which some bytes are missing
-        self.finish(text[: len(text) - self.held])
+        self.finish(_certain(text, self.stop).rstrip())  # blanks at the end may turn out to be the end
 
     def finish(self, text: str) -> None:
         if text.startswith(self.text) and len(text) > len(self.text):
             self.show(text[len(self.text) :])
             self.text = text
+
+
+def _certain(text: str, stop: Sequence[str]) -> str:
+    """What stands before the first stop string, whole or begun at the end of the text."""
+    places = [len(text)]
+    for mark in stop:
+        if mark in text:
+            places.append(text.index(mark))
+        places += [len(text) - n for n in range(1, len(mark)) if text.endswith(mark[:n])]
+    return text[: min(places)]
 
 
 def open_picture(image: Any) -> Any:
@@ -131,13 +143,13 @@ def open_picture(image: Any) -> Any:
 
     if image is None:
         return None
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    where = "bytes" if isinstance(image, bytes) else str(image)
+    where = str(image) if isinstance(image, str | Path) else type(image).__name__
     try:
+        if isinstance(image, Image.Image):
+            return image.convert("RGB")
         return decode(image if isinstance(image, bytes) else Path(image).read_bytes())
     except OSError as error:
-        raise UserError(f"image: {where} cannot be read: {error.strerror}") from None
+        raise UserError(f"image: {where} cannot be read: {error.strerror or error}") from None
     except BadRow as fault:
         raise UserError(f"image: {where} is no picture that can be read: {fault.detail}") from None
     except TypeError:
@@ -147,16 +159,14 @@ def open_picture(image: Any) -> Any:
 def converse(given: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(tensor=(given.tensor, 0))
-    sampling(given, {}, temperature=0.0)  # a mistake there needs no model to be found
+    wanted = changes(given)
+    Sampling().changed(wanted, {})  # a mistake there needs no model to be found
     picture = open_picture(given.image)
     chat = Chat(given.model, **speaker_options(given))
-    family = chat.settings
-    chat.settings = sampling(
-        given, chat.speaker.defaults, temperature=family.temperature, num_beams=_beams(given, family)
-    )
 
     def answer(question: str, history: Sequence[tuple[str, str]]) -> str:
-        text = chat.chat(picture, question, history=history, show=_print, seed=given.seed, cache=given.cache or "")
+        options = {"seed": given.seed, "cache": given.cache or "", **wanted}
+        text = chat.chat(picture, question, history=history, show=_print, **options)
         print(flush=True)
         return text
 
@@ -177,11 +187,6 @@ def converse(given: argparse.Namespace) -> None:
             cli.say(f"error: {error}")
 
 
-def _beams(given: argparse.Namespace, family: Any) -> int:
-    """Who asks for a temperature wants draws, not the family's beams."""
-    return 1 if given.temperature and not family.temperature else family.num_beams
-
-
 def _print(text: str) -> None:
     print(text, end="", flush=True)
 
@@ -189,8 +194,10 @@ def _print(text: str) -> None:
 def _read() -> str:
     try:
         return input(ASK if sys.stdin.isatty() else "").strip()
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
         return ""
+    except UnicodeDecodeError:
+        raise UserError("what comes in is no text (UTF-8)") from None
 
 
 def main() -> None:
@@ -203,7 +210,7 @@ def main() -> None:
     parser.add_argument("question", nargs="?", help="without one you are asked for questions")
     parser.add_argument("--image", help="a picture: JPEG, PNG, WEBP, …")
     add_model_flags(parser)
-    add_sampling_flags(parser, max_new_tokens=MAX_NEW_TOKENS)
+    add_sampling_flags(parser)
     given = parser.parse_args()
     sys.exit(cli.guard(lambda: converse(given)))
 

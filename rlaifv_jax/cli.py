@@ -29,6 +29,12 @@ def guard(command: Callable[[], Any]) -> int:
             raise
         say(f"error: {error}. What was written before is whole; make room and start the same command again.")
         return 2
+    except RuntimeError as error:  # JaxRuntimeError, without loading JAX for its name
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        say(f"error: the devices have no memory left ({reason}); ask for less at once, see --help")
+        return 2
     except KeyboardInterrupt:
         say("stopped. Start the same command again to go on behind what is finished.")
         return 130

@@ -17,12 +17,14 @@ An answer depends on the question, --seed and its number alone, not on what else
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rlaifv_jax import cli
-from rlaifv_jax.errors import UserError
-from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, check_counts, sampling, speaker_options
+from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, changes, check_counts, speaker_options
+from rlaifv_jax.sampling.settings import Sampling, check_samples, drawing, said_by
 
-SAMPLES, TEMPERATURE = 10, 0.7  # of llava15_diverse_gen.sh
+SAMPLES, TEMPERATURE, NEW_TOKENS = 10, 0.7, 512  # of llava15_diverse_gen.sh
 
 
 def generate(given: argparse.Namespace) -> int:
@@ -37,17 +39,23 @@ def generate(given: argparse.Namespace) -> int:
     questions = Questions(given.questions, given.start, given.end)
     parallel.initialize()
     speaker = Speaker(given.model, **speaker_options(given))
-    searches = (given.num_beams or 1) > 1
-    settings = sampling(given, speaker.defaults, temperature=0.0 if searches else TEMPERATURE)
-    samples = given.n or (SAMPLES if settings.draws and not searches else 1)
-    if samples > 1 and not settings.draws and not searches:
-        raise UserError(f"--n {samples}: without a temperature or beams an answer is the same every time")
+    settings = candidates(speaker.defaults).changed(changes(given), speaker.defaults)
+    speaker.check_settings(settings)
+    samples = given.n or (SAMPLES if settings.draws and settings.num_beams == 1 else 1)
+    check_samples(settings, samples, given.branches)
     asking = Asking(given, speaker, questions, settings, samples)
     if is_complete(given.output, asking.identity):
         cli.say(f"{given.output} is complete; nothing to do")
-        return 0
-    errors = asking.answer_all()
+        errors = asking.report(given.output) if parallel.is_main() else 0
+    else:
+        errors = asking.answer_all()
     return 1 if errors and given.fail_on_errors else 0
+
+
+def candidates(checkpoint: Mapping[str, Any]) -> Sampling:
+    """The original's: what it passes to `generate`, and the rest as generation_config.json has it."""
+    rest = said_by(checkpoint, "repetition_penalty", "length_penalty", "early_stopping", "min_new_tokens")
+    return Sampling(temperature=TEMPERATURE, max_new_tokens=NEW_TOKENS, **(drawing(checkpoint) | rest))
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -65,10 +73,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--end", type=int, default=-1, help="row behind the last that is asked (default: all)")
     parser.add_argument("--fail-on-errors", action="store_true", help="exit with status 1 if a record has an error")
     add_model_flags(parser)
-    add_sampling_flags(parser, max_new_tokens=512)
-    group = parser.add_argument_group("speed; changes no answer in float32")
+    add_sampling_flags(parser)
+    group = parser.add_argument_group("speed", "changes no answer, but for rounding")
     group.add_argument("--slots", type=int, default=0, help="questions at once (default: what memory holds)")
-    group.add_argument("--branches", type=int, default=0, help="answers to a question at once (default: half of --n)")
+    group.add_argument(
+        "--branches", type=int, default=0, help="answers to a question at once (default: half of --n above 4)"
+    )
     return parser.parse_args(arguments)
 
 

@@ -79,11 +79,16 @@ def crop_center(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def pad_to_square(image: Image.Image, mean: tuple[float, float, float] = CLIP_MEAN) -> Image.Image:
-    """Centre an RGB image on a square filled with int(255·mean): (122, 116, 104) for CLIP."""
+    """Centre an RGB image on a square filled with int(255·mean): (122, 116, 104) for CLIP.
+
+    Raises `BadRow` when an extremely thin image would become huge.
+    """
     width, height = image.size
     if width == height:
         return image
     side = max(width, height)
+    if side * side > MAX_PIXELS:
+        raise BadRow("image_too_large", f"{width}x{height} pixels become {side}x{side} on a square")
     square = Image.new("RGB", (side, side), tuple(int(255 * m) for m in mean))
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square

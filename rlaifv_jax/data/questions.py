@@ -52,7 +52,7 @@ class Questions:
             raise UserError(f"{path} has {count} rows: rows {start} to {end} hold nothing to ask")
         digest, times = hashlib.sha256(), Counter[str]()
         self.asked: list[Question] = []
-        for row in range(start, stop):
+        for row in range(stop):  # those before `start` too: repetitions are numbered through the file
             record = self.table.row(row)
             text = record.get("question")
             if not isinstance(text, str):
@@ -61,8 +61,9 @@ class Questions:
             name = _name(record)
             times[name] += 1
             repeated = f"{name} {times[name]}" if times[name] > 1 else name
-            self.asked.append(Question(row, row - start, text, repeated))
-            digest.update(json.dumps(record, default=_plain, sort_keys=True).encode())
+            if row >= start:
+                self.asked.append(Question(row, row - start, text, repeated))
+                digest.update(json.dumps(record, default=_plain, sort_keys=True).encode())
         self.fingerprint = digest.hexdigest()[:16]
 
     def __len__(self) -> int:

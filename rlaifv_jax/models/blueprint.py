@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
+from jax.sharding import NamedSharding, PartitionSpec
 
 Params = dict[str, Any]
 
@@ -78,9 +79,12 @@ def unstacked_module(graph: Any, params: Params) -> tuple[Any, list[Any]]:
     return alone[0], [model.decoder.layers for model in alone]
 
 
-@jax.jit
 def _pieces(whole: jax.Array) -> list[jax.Array]:
-    return list(whole)
+    """Each where its part of the whole lay."""
+    where = whole.sharding
+    if isinstance(where, NamedSharding):
+        where = NamedSharding(where.mesh, PartitionSpec(*where.spec[1:]))
+    return jax.jit(list, out_shardings=[where] * len(whole))(whole)
 
 
 def is_frozen(path: str, frozen: tuple[str, ...]) -> bool:

@@ -15,7 +15,6 @@ from rlaifv_jax.models.hf_config import (
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
-from rlaifv_jax.sampling.settings import Sampling
 
 Channels = tuple[float, float, float]
 
@@ -26,7 +25,7 @@ class Family:
 
     parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
     frozen: prefixes of parameter paths that the published recipe leaves alone. never_trained: those
-    that no computation reads. chat: settings of the original's chat.py for models of this kind.
+    that no computation reads.
     """
 
     name: str
@@ -34,7 +33,6 @@ class Family:
     parse: Callable[[Json, str, Json | None, tuple[Channels, Channels]], Any]
     frozen: tuple[str, ...]
     never_trained: tuple[str, ...]
-    chat: Sampling
 
     def untrained(self, *, train_vision: bool) -> tuple[str, ...]:
         """Prefixes of the parameters that a run does not train."""
@@ -96,14 +94,7 @@ def parse_llava(
     )
 
 
-LLAVA = Family(
-    "llava",
-    Llava,
-    parse_llava,
-    frozen=("vision",),
-    never_trained=("vision/unused",),
-    chat=Sampling(num_beams=3, max_new_tokens=1024),
-)
+LLAVA = Family("llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",))
 
 FAMILIES: dict[str, Family] = {"llava": LLAVA, "llava_llama": LLAVA}
 

@@ -50,7 +50,7 @@ class Sight(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Attention to some of the keys, not normalised: [X, K, Q, C] and twice [X, K, Q, 1], float32."""
+    """Attention to some of the keys, not normalised, float32: [X, K, Q, C] and twice [X, K, Q, 1], later by branch."""
 
     out: jax.Array
     highest: jax.Array

@@ -82,7 +82,9 @@ class Beams(NamedTuple):
         past = places <= self.columns[:, None]  # [G, S]
         seen = (self.holders[:, :, None] == beams[:, None]) & past[:, None, None]  # [G, B, B, S]
         positions = jnp.broadcast_to((prefix_lengths + self.columns)[:, None], self.token.shape)
-        return Sight(prefix_lengths, positions, seen, prefix_lengths[:, None] + places, jnp.max(self.length))
+        return Sight(
+            prefix_lengths, positions, seen, prefix_lengths[:, None] + places, jnp.max(self.length * self.running)
+        )
 
     def pick(self, scores: jax.Array, prompts: Prompts, rules: Rules, *, entering: bool) -> "Beams":
         """One step of the search.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rlaifv_jax.ops.cached import Sight
 from rlaifv_jax.sampling.cache import Prompts
-from rlaifv_jax.sampling.choose import adjust, draw, is_end, lots
+from rlaifv_jax.sampling.choose import adjust, draw, is_end, uniforms
 from rlaifv_jax.sampling.settings import Rules, Sampling
 
 
@@ -68,14 +68,14 @@ class Branches(NamedTuple):
 
     @property
     def columns(self) -> jax.Array:
-        """[F]: where the newest token's key and value go."""
+        """[G·N]: where the newest token's key and value go."""
         return jnp.maximum(self.length - 1, 0).reshape(-1)
 
     def sight(self, prefix_lengths: jax.Array) -> Sight:
         """What the newest tokens see."""
         places = jnp.arange(self.tokens.shape[2])
         positions = prefix_lengths[:, None] + jnp.maximum(self.length - 1, 0)
-        own = places <= self.columns[:, None]  # [F, S]
+        own = places <= self.columns[:, None]  # [G·N, S]
         first = jnp.broadcast_to(prefix_lengths[:, None], self.length.shape).reshape(-1, 1)
         return Sight(prefix_lengths, positions, own[:, None, None], first + places, jnp.max(self.length))
 
@@ -129,4 +129,4 @@ class Branches(NamedTuple):
 def _choose(scores: jax.Array, keys: jax.Array, branches: Branches, settings: Sampling) -> jax.Array:
     if not settings.draws:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)
-    return draw(scores, settings, lots(keys, branches.sample, branches.length))
+    return draw(scores, settings, uniforms(keys, branches.sample, branches.length))

@@ -1,4 +1,4 @@
-"""From the scores of all tokens to a token: penalties, cut-offs, lots. Each equals a class of transformers' logits
+"""From the scores of all tokens to a token: penalties, cut-offs, draws. Each equals a class of transformers' logits
 processors, in the order in which `generate` applies them.
 
 Scores are float32[..., V], logits or (with beams) log-probabilities.
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from rlaifv_jax.ops.top import top
 from rlaifv_jax.sampling.settings import Rules, Sampling
 
-BLOCK = 128  # tokens; a lot is drawn among blocks first
+BLOCK = 128  # tokens; a draw is among blocks first
 
 
 def adjust(scores: jax.Array, seen: jax.Array | None, length: jax.Array, rules: Rules) -> jax.Array:
@@ -34,7 +34,7 @@ def adjust(scores: jax.Array, seen: jax.Array | None, length: jax.Array, rules: 
 
 
 def cut(scores: jax.Array, settings: Sampling, at_least: int) -> jax.Array:
-    """Temperature, then top_k and top_p: -inf for tokens that are not drawn from; `at_least` so many stay."""
+    """Temperature, top_k, top_p: -inf for tokens that are not drawn from; `at_least` so many stay."""
     if settings.top_k:
         best, _ = shortlist(scores, settings, at_least)
         least = jnp.min(jnp.where(jnp.isneginf(best), jnp.inf, best), axis=-1, keepdims=True)
@@ -50,7 +50,7 @@ def cut(scores: jax.Array, settings: Sampling, at_least: int) -> jax.Array:
 
 
 def shortlist(scores: jax.Array, settings: Sampling, at_least: int) -> tuple[jax.Array, jax.Array]:
-    """Only the top_k: their scores with temperature float32[..., k], descending, -inf behind top_p; and their ids."""
+    """The k = max(top_k, at_least) best, descending: scores with temperature, -inf behind top_p; ids. [..., k]"""
     best, ids = top(scores, min(max(settings.top_k, at_least), scores.shape[-1]))
     best = best / settings.temperature
     if settings.top_p < 1:
@@ -76,22 +76,22 @@ def _greatest(values: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> ja
     return jax.lax.bitcast_convert_type(found, jnp.float32)
 
 
-def draw(scores: jax.Array, settings: Sampling, lots: jax.Array) -> jax.Array:
-    """Tokens int32[...] of scores [..., V], by lots float32[...] in [0, 1)."""
+def draw(scores: jax.Array, settings: Sampling, uniforms: jax.Array) -> jax.Array:
+    """Tokens int32[...] of scores [..., V], by uniform numbers float32[...] in [0, 1)."""
     if not settings.top_k:
-        return invert(cut(scores, settings, at_least=1), lots)
+        return invert(cut(scores, settings, at_least=1), uniforms)
     best, ids = shortlist(scores, settings, at_least=1)
-    return jnp.take_along_axis(ids, invert(best, lots)[..., None], axis=-1)[..., 0]
+    return jnp.take_along_axis(ids, invert(best, uniforms)[..., None], axis=-1)[..., 0]
 
 
-def invert(scores: jax.Array, lots: jax.Array) -> jax.Array:
+def invert(scores: jax.Array, uniforms: jax.Array) -> jax.Array:
     """Places int32[...] with probability softmax(scores), by inversion of their distribution."""
     chances = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     padding = -chances.shape[-1] % BLOCK
     chances = jnp.pad(chances, [(0, 0)] * (chances.ndim - 1) + [(0, padding)])
     chances = chances.reshape(*chances.shape[:-1], -1, BLOCK)
     sums = jnp.cumsum(chances.sum(-1), axis=-1)  # [..., blocks]
-    wanted = (lots * sums[..., -1])[..., None]
+    wanted = (uniforms * sums[..., -1])[..., None]
     block = jnp.sum(sums <= wanted, axis=-1)[..., None]
     before = jnp.where(block > 0, jnp.take_along_axis(sums, jnp.maximum(block - 1, 0), axis=-1), 0)
     inside = jnp.take_along_axis(chances, block[..., None], axis=-2)[..., 0, :]
@@ -100,7 +100,7 @@ def invert(scores: jax.Array, lots: jax.Array) -> jax.Array:
     return (block[..., 0] * BLOCK + jnp.minimum(place, last)).astype(jnp.int32)
 
 
-def lots(keys: jax.Array, sample: jax.Array, length: jax.Array) -> jax.Array:
+def uniforms(keys: jax.Array, sample: jax.Array, length: jax.Array) -> jax.Array:
     """float32[G, N] in [0, 1): a function of the prompt's key, the sample's number and the token's place.
 
     Args:

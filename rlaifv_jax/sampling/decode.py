@@ -47,7 +47,7 @@ class State(NamedTuple):
     cache: Cache
     prompts: Prompts
     search: Branches | Beams
-    steps: jax.Array  # int32[] forward passes of the decoder, for the account
+    steps: jax.Array  # int32[] steps of decoding so far, for the account
 
 
 def new_state(program: Program) -> State:
@@ -110,7 +110,7 @@ def admit(params: Params, state: State, batch: Batch, slots: jax.Array, keys: ja
       batch: [r, P] rows, each a prompt from its first position on; only tokens, positions, segments, branches, patches
         and images are looked at.
       slots: int32[r], each free; out of range for a row of padding.
-      keys: uint32[r, 2], see `choose.lots`.
+      keys: uint32[r, 2], see `choose.uniforms`.
     """
     model, layers = unstacked_module(program.graph, params)
     layout = Layout(batch.segments, batch.branches, batch.positions)

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from rlaifv_jax import parallel
 from rlaifv_jax.data.tokenizer import Tokenizer
-from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
@@ -22,7 +21,7 @@ from rlaifv_jax.sampling.capacity import prompts_at_once
 from rlaifv_jax.sampling.decode import Program
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.queue import Queue
-from rlaifv_jax.sampling.settings import Rules, Sampling
+from rlaifv_jax.sampling.settings import Rules, Sampling, check_samples
 from rlaifv_jax.sampling.slots import NO_LIMIT, Slots
 
 GATHER = 16  # the devices come back when a 16th of the slots is free: rarely enough, and few stand idle
@@ -94,9 +93,8 @@ class Engine:
         cache: str = "",
         seed: int = 0,
     ):
+        check_samples(settings, samples, branches)
         beams = settings.num_beams > 1
-        if beams and samples > settings.num_beams:
-            raise UserError(f"{samples} answers from {settings.num_beams} beams: num_beams must be {samples} or more")
         self.config, self.mesh, self.tokenizer = model.config, mesh, tokenizer
         self.prompts, self.seed = prompts, seed
         self.params = params
@@ -135,19 +133,24 @@ class Engine:
                     yield Answers(prompt.tag, tuple(self._answer(tokens) for tokens in answers))
                 self._admit(slots, queue.take(length, slots.free))
             self.account.passes += slots.passes
+            del slots  # its memory is that of the next
 
     def _prompts_at_once(self, length: int) -> int:
         unit = parallel.rows_divisor(self.mesh)
         if self.prompts:
             return -(-self.prompts // unit) * unit
-        return prompts_at_once(self.config.decoder, replace(self.program.cache, prefix=length), self.mesh)
+        shape = replace(self.program.cache, prefix=length)
+        return prompts_at_once(self.config.decoder, shape, self.mesh, self.params)
 
     def _no_more_than(self, asked: int, most: int) -> int:
-        """Fewer slots for few prompts, where that changes no answer: sums in bfloat16 may depend on the shape."""
+        """Fewer slots for few prompts, but for bfloat16, where rounding by shape is large enough to change an answer.
+
+        Never a single one if there can be more: CPUs multiply one row in another order than several.
+        """
         if self.dtype != "float32":
             return most
         unit = parallel.rows_divisor(self.mesh)
-        return min(most, max(unit, 1 << (asked - 1).bit_length()))
+        return min(most, max(unit, 2, 1 << (asked - 1).bit_length()))
 
     def _slots(self, length: int, count: int) -> Slots:
         program = replace(self.program, cache=replace(self.program.cache, prompts=count, prefix=length))

@@ -1,12 +1,12 @@
 """Command-line options of whatever generates; no JAX is needed to read them."""
 
 import argparse
+from dataclasses import fields
 from typing import Any, Literal
 
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import TOP_K, Sampling
 
-TOP_K = 50  # drawn from where neither the command line nor the checkpoint says otherwise, as transformers does
 EARLY: dict[str, bool | Literal["never"]] = {"false": False, "true": True, "never": "never"}
 
 
@@ -34,50 +34,43 @@ def speaker_options(given: Any) -> dict[str, Any]:
     }
 
 
-def add_sampling_flags(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """Options without defaults: what is not given stays as the command has it."""
     group = parser.add_argument_group("how tokens are chosen", "names and meanings as in transformers' generate")
-    group.add_argument("--temperature", type=float, help="0 takes the most likely token")
+
+    def add(name: str, kind: Any, text: str, **options: Any) -> None:
+        group.add_argument(name, type=kind, help=text, default=argparse.SUPPRESS, **options)
+
+    add("--temperature", float, "0 takes the most likely token")
+    add("--top-k", int, f"draw from so many tokens; 0 from all (the checkpoint's, else {TOP_K})")
+    add("--top-p", float, "draw from the likeliest tokens with this probability together")
+    add("--repetition-penalty", float, "over BOS and the answer; 1 is none")
+    add("--num-beams", int, "more than 1: beam search; with a temperature beams are drawn")
+    add("--length-penalty", float, "of beams; 1 compares mean log-probabilities")
+    add("--early-stopping", _early, "of beams: false, true or never", metavar="WHEN")
+    add("--min-new-tokens", int, "no end before")
+    add("--max-new-tokens", int, "cut answers there")
     group.add_argument(
-        "--top-k", type=int, help=f"draw from so many tokens; 0 all (default: checkpoint's, else {TOP_K})"
+        "--penalize-prompt",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="count the prompt's tokens as repeated too, as transformers does with token ids",
     )
-    group.add_argument("--top-p", type=float, help="draw from the likeliest tokens with this probability together")
     group.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="over BOS and the answer (default 1: none)"
+        "--stop", action="append", default=argparse.SUPPRESS, metavar="TEXT", help="ends an answer; may be repeated"
     )
-    group.add_argument("--penalize-prompt", action="store_true", help="count the prompt's tokens as repeated too")
-    group.add_argument("--num-beams", type=int, help="more than 1: beam search; with a temperature beams are drawn")
-    group.add_argument("--length-penalty", type=float, default=1.0, help="of beams (default 1: mean log-probability)")
-    group.add_argument("--early-stopping", choices=tuple(EARLY), default="false", help="of beams (default false)")
-    group.add_argument("--min-new-tokens", type=int, default=0, help="no end before (default 0)")
-    group.add_argument("--max-new-tokens", type=int, default=max_new_tokens, help=f"default {max_new_tokens}")
-    group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends an answer; may be repeated")
-    group.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
 
 
-def sampling(given: Any, checkpoint: dict[str, Any], *, temperature: float, num_beams: int = 1) -> Sampling:
-    """Settings as given; the rest from the checkpoint's generation_config.json, then transformers' own defaults.
+def _early(text: str) -> bool | Literal["never"]:
+    if text not in EARLY:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(EARLY)}")
+    return EARLY[text]
 
-    temperature, num_beams: where not given. Raises `UserError` for what means nothing.
-    """
-    beams = num_beams if given.num_beams is None else given.num_beams
-    heat = temperature if given.temperature is None else given.temperature
-    top_k, top_p = given.top_k, given.top_p
-    if heat > 0:
-        top_k = checkpoint.get("top_k", TOP_K) if top_k is None else top_k
-        top_p = checkpoint.get("top_p", 1.0) if top_p is None else top_p
-    return Sampling(
-        temperature=heat,
-        top_k=top_k or 0,
-        top_p=1.0 if top_p is None else top_p,
-        repetition_penalty=given.repetition_penalty,
-        penalize_prompt=given.penalize_prompt,
-        min_new_tokens=given.min_new_tokens,
-        max_new_tokens=given.max_new_tokens,
-        num_beams=beams,
-        length_penalty=given.length_penalty,
-        early_stopping=EARLY[given.early_stopping],
-        stop=tuple(given.stop),
-    )
+
+def changes(given: argparse.Namespace) -> dict[str, Any]:
+    """Fields of `Sampling` that the command line sets."""
+    return {field.name: getattr(given, field.name) for field in fields(Sampling) if hasattr(given, field.name)}
 
 
 def check_counts(**counts: tuple[int, int]) -> None:

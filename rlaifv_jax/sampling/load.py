@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from rlaifv_jax import parallel
 from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Params, unstack
 from rlaifv_jax.models.hf_config import read_json
 from rlaifv_jax.sampling.capacity import LENGTHS
@@ -72,6 +73,14 @@ class Speaker:
         """An engine over these weights; options as `Engine` takes them."""
         return Engine(self.model, self.params, self.mesh, self.tokenizer, self.ends, settings, **options)
 
+    def check_settings(self, settings: Sampling) -> None:
+        """Raises `UserError` for answers that the model has no room for, whatever the prompt."""
+        if settings.max_new_tokens >= self.context:
+            raise UserError(
+                f"max_new_tokens is {settings.max_new_tokens}, and the model was made for {self.context} positions, "
+                "prompt included"
+            )
+
     def check_length(self, positions: int, new_tokens: int) -> None:
         """Raises `BadRow` for a prompt after which there is no room for the answer."""
         most = min(self.context - new_tokens, LENGTHS[-1])
@@ -84,6 +93,8 @@ class Speaker:
 
 def local_mesh(devices: list[Any], tensor: int, heads: int) -> Mesh:
     """Weights and heads over `tensor` devices, prompts over the rest."""
+    if tensor and len(devices) % tensor:
+        raise UserError(f"tensor is {tensor}, which does not divide the {len(devices)} devices of this process")
     if not tensor:
         tensor = 1 if devices[0].platform == "cpu" else math.gcd(len(devices), heads)
     return parallel.make_mesh(-1, 1, tensor, devices)

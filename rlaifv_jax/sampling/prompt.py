@@ -30,7 +30,7 @@ class Prompt:
         return self.encoded.prefix_length
 
     def key(self, seed: int) -> np.ndarray:
-        """uint32[2], see `choose.lots`."""
+        """uint32[2], see `choose.uniforms`."""
         return np.frombuffer(hashlib.sha256(f"{seed}\n{self.name}".encode()).digest()[:8], "<u4")
 
 

@@ -18,7 +18,7 @@ class Queue:
         self._empty = False
 
     def next_length(self) -> int | None:
-        """The length that most wait for; None when nobody comes any more."""
+        """The length that most prompts wait for; None when no prompts remain."""
         if not any(self._waiting.values()):
             self._read()
         if not any(self._waiting.values()):

@@ -1,9 +1,12 @@
 """How tokens are chosen. Names and meanings are those of transformers' `generate`."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from rlaifv_jax.errors import UserError
+
+TOP_K = 50  # of transformers' generate, where neither a person nor the checkpoint says otherwise
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raises `UserError` for a value that means nothing."""
+        if isinstance(self.stop, str):
+            raise UserError(f"stop is {self.stop!r}; a list of strings is needed")
+        object.__setattr__(self, "stop", tuple(self.stop))
         for name, good, legal in (
             ("temperature", 0 <= self.temperature < float("inf"), "0 or more"),
             ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
@@ -47,7 +53,7 @@ class Sampling:
             ("num_beams", self.num_beams >= 1, "1 or more"),
             ("length_penalty", abs(self.length_penalty) < float("inf"), "a number"),
             ("early_stopping", self.early_stopping in (True, False, "never"), "true, false or never"),
-            ("stop", all(self.stop), "strings that are not empty"),
+            ("stop", all(isinstance(mark, str) and mark for mark in self.stop), "strings that are not empty"),
         ):
             if not good:
                 raise UserError(f"{name} is {getattr(self, name)!r}; it must be {legal}")
@@ -61,6 +67,45 @@ class Sampling:
     @property
     def penalises(self) -> bool:
         return self.repetition_penalty != 1
+
+    def changed(self, changes: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> "Sampling":
+        """These settings with some of them changed, and with them what nobody would want to keep.
+
+        Who asks a greedy setting for a temperature wants draws, from what the checkpoint says, and no beams; who asks
+        one that draws for beams wants a search; without a temperature there is nothing to draw from.
+
+        Args:
+          changes: fields of this class. checkpoint: generation_config.json.
+        """
+        wanted = dict(changes)
+        if self.num_beams == 1 and wanted.get("num_beams", 1) > 1:
+            wanted.setdefault("temperature", 0.0)
+        if wanted.get("temperature", 0) > 0 and not self.draws:
+            wanted = {"num_beams": 1, **drawing(checkpoint), **wanted}
+        if wanted.get("temperature") == 0:
+            wanted = {"top_k": 0, "top_p": 1.0, **wanted}
+        return replace(self, **wanted)
+
+
+def check_samples(settings: Sampling, samples: int, branches: int) -> None:
+    """Raises `UserError` where so many answers to a prompt, `branches` at once (0: not said), cannot be had."""
+    beams = settings.num_beams
+    if beams > 1 and samples > beams:
+        raise UserError(f"{samples} answers from {beams} beams: num_beams must be {samples} or more")
+    if beams > 1 and branches:
+        raise UserError("branches are samples that are written at once; beams always run together")
+    if samples > 1 and beams == 1 and not settings.draws:
+        raise UserError(f"{samples} answers without a temperature or beams would all be the same")
+
+
+def drawing(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What to draw from where nobody says: as generation_config.json has it, else transformers' own default."""
+    return {"top_k": TOP_K} | said_by(checkpoint, "top_k", "top_p")
+
+
+def said_by(checkpoint: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Fields of this page that generation_config.json sets."""
+    return {name: checkpoint[name] for name in names if checkpoint.get(name) is not None}
 
 
 @dataclass(frozen=True)

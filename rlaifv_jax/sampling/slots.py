@@ -18,7 +18,7 @@ NO_LIMIT = 2**30
 
 
 class Slots:
-    """G prompts of up to P positions on a mesh; every method is one call of the devices or none.
+    """G prompts of up to P positions on a mesh; the devices work in `admit` and `advance` only.
 
     Args:
       program: with a cache of G and P. params: unstacked weights. seed: of all draws.
@@ -27,7 +27,7 @@ class Slots:
     def __init__(self, program: Program, params: Params, mesh: Mesh, image_size: int, image_tokens: int, seed: int):
         self.program, self.params, self.mesh, self.seed = program, params, mesh, seed
         self.shape = RowShape(program.cache.prefix, 0, image_size, image_tokens)
-        self.together = parallel.rows_divisor(mesh)  # r, prompts that are computed at once
+        self.at_once = parallel.rows_divisor(mesh)  # r, prompts that are computed at once
         self.prompts: list[Prompt | None] = [None] * program.cache.prompts
         self.functions = jitted(program, mesh)
         with jax.set_mesh(mesh):
@@ -51,21 +51,21 @@ class Slots:
         """Put prompts into free slots; returns the positions that were computed."""
         free = [slot for slot, prompt in enumerate(self.prompts) if prompt is None]
         computed = 0
-        for first in range(0, len(prompts), self.together):
-            part = prompts[first : first + self.together]
+        for first in range(0, len(prompts), self.at_once):
+            part = prompts[first : first + self.at_once]
             slots = free[first : first + len(part)]
             for slot, prompt in zip(slots, part, strict=True):
                 self.prompts[slot] = prompt
             self._compute(part, slots)
-            computed += self.together * self.shape.row_length
+            computed += self.at_once * self.shape.row_length
         return computed
 
     def _compute(self, prompts: list[Prompt], slots: list[int]) -> None:
-        missing = self.together - len(prompts)
+        missing = self.at_once - len(prompts)
         images = max(prompt.image is not None for prompt in prompts)
         rows = [[Item(prompt.encoded, prompt.image)] for prompt in prompts] + [[]] * missing
         batch = build_rows(rows, replace(self.shape, images=int(images)))
-        keys = np.zeros((self.together, 2), np.uint32)
+        keys = np.zeros((self.at_once, 2), np.uint32)
         keys[: len(prompts)] = [prompt.key(self.seed) for prompt in prompts]
         nowhere = len(self.prompts)
         where = jax.device_put(np.array(slots + [nowhere] * missing, np.int32), parallel.replicated(self.mesh))

@@ -92,6 +92,11 @@ def test_huge_images_are_refused_before_they_are_decoded(monkeypatch):
         images.center_crop(picture(1, 40), SIZE)  # would be 56 x 2240
 
 
+def test_a_thin_image_is_refused_before_it_becomes_a_square():
+    with pytest.raises(BadRow, match="1x20000 pixels become 20000x20000 on a square"):
+        images.pad_to_square(Image.new("RGB", (1, 20000)))
+
+
 def test_scripted_formats_are_not_opened():
     with pytest.raises(BadRow, match="image_undecodable"):
         images.decode(encoded(picture(20, 20), "EPS"))

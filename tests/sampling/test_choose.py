@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaifv_jax.ops.top import top
-from rlaifv_jax.sampling.choose import adjust, cut, draw, gumbels, invert, lots
+from rlaifv_jax.sampling.choose import adjust, cut, draw, gumbels, invert, uniforms
 from rlaifv_jax.sampling.settings import Rules, Sampling
 
 CHI_SQUARE = {4: 18.47, 9: 27.88, 299: 379.3}  # exceeded once in a thousand times, by degrees of freedom
@@ -27,7 +27,7 @@ def test_draws_have_the_distribution(size: int, prompts: int) -> None:
     scores = jax.random.normal(jax.random.key(size), (size,)) * (2 if size == 10 else 0.3)
     keys = jax.random.bits(jax.random.key(1), (prompts, 2), jnp.uint32)
     samples, places = (x.ravel() for x in jnp.meshgrid(jnp.arange(20), jnp.arange(50)))
-    everywhere = lots(keys, *(jnp.broadcast_to(x, (prompts, len(x))) for x in (samples, places)))
+    everywhere = uniforms(keys, *(jnp.broadcast_to(x, (prompts, len(x))) for x in (samples, places)))
     assert len(jnp.unique(everywhere)) > 0.99 * everywhere.size
     found = np.asarray(invert(jnp.broadcast_to(scores, (*everywhere.shape, size)), everywhere))
     assert statistic(found, np.asarray(jax.nn.softmax(scores), np.float64)) < CHI_SQUARE[size - 1]
