@@ -150,7 +150,8 @@ class Engine:
         if self.dtype != "float32":
             return most
         unit = parallel.rows_divisor(self.mesh)
-        return min(most, max(unit, 2, 1 << (asked - 1).bit_length()))
+        enough = max(2, 1 << (asked - 1).bit_length())  # few different numbers, few programs
+        return min(most, -(-enough // unit) * unit)
 
     def _slots(self, length: int, count: int) -> Slots:
         program = replace(self.program, cache=replace(self.program.cache, prompts=count, prefix=length))
