@@ -30,8 +30,14 @@ def is_complete(output: str, settings: Settings) -> bool:
     """
     if "://" in output:
         raise UserError(f"{output}: answers are appended, which needs a disk; copy the file to the cloud afterwards")
-    if not Path(output).exists():
-        return False
+    place = Path(output)
+    try:
+        if output.endswith("/") or place.is_dir():
+            raise UserError(f"{output} is a directory; the answers need a file")
+        if not place.exists():
+            return False
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}") from None
     _compare(_plain(settings), _beside(Path(output)), Path(output))
     shutil.rmtree(_parts(output), ignore_errors=True)  # of a run that was killed at its very end
     return True
@@ -43,7 +49,7 @@ class AnswerFile:
     Args:
       output: file to write, JSON lines; one JSON array if its name ends in .json.
       settings: what decides the answers. Parts of a run with other settings are refused.
-      questions: how many.
+      questions: how many. answers: to each of them.
       process, processes: this one's number, and of how many; all share the directory of `output`.
 
     `done` holds the indices of finished questions.
@@ -52,8 +58,11 @@ class AnswerFile:
       UserError: `output` cannot be written or is not shared, or its parts were made with other settings.
     """
 
-    def __init__(self, output: str, settings: Settings, questions: int, process: int = 0, processes: int = 1):
-        self.output, self.parts, self.questions = Path(output), _parts(output), questions
+    def __init__(
+        self, output: str, settings: Settings, questions: int, answers: int, process: int = 0, processes: int = 1
+    ):
+        self.output, self.parts = Path(output), _parts(output)
+        self.questions, self.answers = questions, answers
         self.process, self.processes = process, processes
         self.settings: dict[str, Any] = {}
         try:
@@ -138,10 +147,20 @@ class AnswerFile:
             start = 0
             with open(file, "rb") as stream:
                 for line in stream:
-                    if (index := _index(line)) is not None and index < self.questions:
+                    if (index := self._index(line)) is not None:
                         found[index] = (file, start)
                     start += len(line)
         return found
+
+    def _index(self, line: bytes) -> int | None:
+        """The question that a line of a part belongs to; None for what a kill or somebody else has left."""
+        try:
+            entry = json.loads(line)
+            index, records = entry["index"], entry["records"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        ours = isinstance(records, list) and len(records) == self.answers and type(index) is int
+        return index if ours and 0 <= index < self.questions else None
 
     def _mark(self, process: int) -> Path:
         """Says that a process has nothing left to do."""
@@ -161,16 +180,6 @@ def read_records(output: str) -> Iterator[Record]:
         yield from json.load(file) if output.endswith(".json") else map(json.loads, file)
 
 
-def _index(line: bytes) -> int | None:
-    """The question that a line of a part belongs to; None for the torn last line of a killed process."""
-    try:
-        entry = json.loads(line)
-        index, _ = entry["index"], entry["records"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return index if isinstance(index, int) and index >= 0 else None
-
-
 def _as_array(records: Iterator[Record]) -> Iterator[str]:
     before = "["
     for record in records:
@@ -184,7 +193,9 @@ def _compare(settings: Settings, file: Path, place: Path) -> None:
     try:
         there = json.loads(file.read_text())
     except (OSError, ValueError):
-        raise UserError(f"{place} exists already; remove it, or choose another output") from None
+        there = None
+    if not isinstance(there, dict):
+        raise UserError(f"{place} exists already; remove it, or choose another output")
     for key, value in settings.items():
         if there.get(key) != value:
             raise UserError(

@@ -35,6 +35,7 @@ class Asking:
         self.identity = {
             "model": given.model,
             "questions": questions.fingerprint,
+            "first row": given.start,
             "n": samples,
             "seed": given.seed,
             "template": speaker.prompter.template.name,
@@ -47,7 +48,7 @@ class Asking:
     def answer_all(self) -> int:
         """Returns how many records have an error; 0 in all processes but the first."""
         given, process, processes = self.given, jax.process_index(), jax.process_count()
-        file = AnswerFile(given.output, self.identity, len(self.questions), process, processes)
+        file = AnswerFile(given.output, self.identity, len(self.questions), self.samples, process, processes)
         left = [question for question in self.questions.asked if question.index not in file.done]
         if file.done and process == 0:
             cli.say(f"{len(file.done)} of {len(self.questions)} questions were answered before")

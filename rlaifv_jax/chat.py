@@ -12,6 +12,8 @@ it while beams run is what all of them agree on. --num-beams 1 answers sooner, w
 """
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +50,8 @@ class Chat:
     def __init__(self, model: Any, **options: Any):
         from rlaifv_jax.sampling.load import Speaker
 
+        if not isinstance(model, str | os.PathLike):
+            raise UserError(f"model: a path or a hub id is needed, not {type(model).__name__}")
         self.speaker = Speaker(model, **options)
         self.settings = DEFAULTS[self.speaker.model.family.name]
 
@@ -82,7 +86,12 @@ class Chat:
         if not isinstance(question, str) or not question.strip():
             raise UserError("there is no question")
         wanted = self._settings(settings)
-        turns = [turn for asked, said in history for turn in (Turn("user", asked), Turn("assistant", said))]
+        try:
+            turns = [
+                turn for asked, said in history for turn in (Turn("user", asked + ""), Turn("assistant", said + ""))
+            ]
+        except (TypeError, ValueError):
+            raise UserError("history: a list of (question, answer) is needed") from None
         turns.append(Turn("user", question))
         name = "\n".join(turn.text for turn in turns)
         try:
@@ -146,12 +155,16 @@ def open_picture(image: Any) -> Any:
     where = str(image) if isinstance(image, str | Path) else type(image).__name__
     try:
         if isinstance(image, Image.Image):
+            if image.mode.startswith(("I", "F")):
+                raise UserError(f"image: mode {image.mode} has more than 8 bits a channel; convert it to 8")
             return image.convert("RGB")
         return decode(image if isinstance(image, bytes) else Path(image).read_bytes())
     except OSError as error:
         raise UserError(f"image: {where} cannot be read: {error.strerror or error}") from None
     except BadRow as fault:
         raise UserError(f"image: {where} is no picture that can be read: {fault.detail}") from None
+    except ValueError as error:  # a NUL in a name, a closed image
+        raise UserError(f"image: {where!r} cannot be read: {error}") from None
     except TypeError:
         raise UserError(f"image: a file's name, bytes or a PIL image is needed, not {type(image).__name__}") from None
 
@@ -159,9 +172,11 @@ def open_picture(image: Any) -> Any:
 def converse(given: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(tensor=(given.tensor, 0))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for terminals that do not know every letter
     wanted = changes(given)
     Sampling().changed(wanted, {})  # a mistake there needs no model to be found
-    picture = open_picture(given.image)
+    picture = open_picture(given.image or None)
     chat = Chat(given.model, **speaker_options(given))
 
     def answer(question: str, history: Sequence[tuple[str, str]]) -> str:
@@ -177,6 +192,8 @@ def converse(given: argparse.Namespace) -> None:
     while question := _read():
         command, _, argument = question.partition(" ")
         try:
+            if command == "/image" and not argument.strip():
+                raise UserError("which picture? Say /image FILE")
             if command == "/image":
                 picture, history = open_picture(argument.strip()), []
             elif command == "/clear":
@@ -184,7 +201,7 @@ def converse(given: argparse.Namespace) -> None:
             else:
                 history.append((question, answer(question, history)))
         except UserError as error:
-            cli.say(f"error: {error}")
+            cli.say(f"error: {error}" + (" (/clear forgets what was said)" if history else ""))
 
 
 def _print(text: str) -> None:
@@ -193,7 +210,7 @@ def _print(text: str) -> None:
 
 def _read() -> str:
     try:
-        return input(ASK if sys.stdin.isatty() else "").strip()
+        return input(ASK if sys.stdin.isatty() else "").strip() if sys.stdin else ""
     except (EOFError, KeyboardInterrupt):
         return ""
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """What every command shares: help that costs nothing, config files with overrides, errors in one line."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ def guard(command: Callable[[], Any]) -> int:
     except UserError as error:
         say(f"error: {' '.join(str(error).split())}")
         return 2
+    except BrokenPipeError:  # who read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise

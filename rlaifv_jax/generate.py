@@ -16,11 +16,13 @@ An answer depends on the question, --seed and its number alone, not on what else
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from rlaifv_jax import cli
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, changes, check_counts, speaker_options
 from rlaifv_jax.sampling.settings import Sampling, check_samples, drawing, said_by
 
@@ -36,6 +38,8 @@ def generate(given: argparse.Namespace) -> int:
     from rlaifv_jax.sampling.load import Speaker
 
     check_counts(n=(given.n, 0), slots=(given.slots, 0), branches=(given.branches, 0), tensor=(given.tensor, 0))
+    if os.path.realpath(given.questions) == os.path.realpath(given.output):
+        raise UserError("--output is the file of questions; choose another")
     questions = Questions(given.questions, given.start, given.end)
     parallel.initialize()
     speaker = Speaker(given.model, **speaker_options(given))
@@ -45,7 +49,7 @@ def generate(given: argparse.Namespace) -> int:
     check_samples(settings, samples, given.branches)
     asking = Asking(given, speaker, questions, settings, samples)
     if is_complete(given.output, asking.identity):
-        cli.say(f"{given.output} is complete; nothing to do")
+        cli.say(f"{given.output} is complete; nothing to do (remove it to ask again)")
         errors = asking.report(given.output) if parallel.is_main() else 0
     else:
         errors = asking.answer_all()

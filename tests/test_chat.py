@@ -29,6 +29,12 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def test_a_tag_in_the_question_places_no_image(chat: Chat, photo: Path) -> None:
+    expected = chat.chat(photo, "what ?")
+    for asked in ("<image>\nwhat ?", "<im<image>age>what ?", "what ?<image>"):
+        assert chat.chat(photo, asked) == expected
+
+
 def test_defaults_are_the_original_s(talker: Talker) -> None:
     assert Chat(talker.folder).settings == Sampling(num_beams=3, max_new_tokens=1024, temperature=0.0)
     assert RLAIFVChat is Chat
@@ -84,6 +90,8 @@ def test_beam_sampling_as_the_12b_chats(chat: Chat, photo: Path) -> None:
         ("/nowhere.png", "what?", "image: /nowhere.png cannot be read: No such file"),
         (__file__, "what?", "is no picture that can be read"),
         (7, "what?", "not int"),
+        ("a\0b", "what?", "null byte"),
+        (Image.new("I;16", (9, 9)), "what?", "more than 8 bits"),
         (None, " ", "there is no question"),
         (None, "very " * 3000, "at most 2024 leave room"),
     ],
@@ -96,8 +104,20 @@ def test_mistakes(chat: Chat, image: object, question: str, message: str) -> Non
 def test_unknown_settings_and_models(chat: Chat, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="beams_num"):
         chat.chat(None, "what?", beams_num=3)
-    with pytest.raises(UserError, match="a list of strings is needed"):
-        chat.chat(None, "what?", stop="###")
+    for settings, message in (
+        ({"stop": "###"}, "a list of strings is needed"),
+        ({"max_new_tokens": 5.5}, "a whole number is needed"),
+        ({"temperature": "hot"}, "temperature is 'hot'|settings:"),
+        ({"temperature": 1e-9}, "it must be 0, or 0.001 or more"),
+        ({"cache": "int4"}, "cache is 'int4'"),
+        ({"history": [("a",)]}, "a list of .question, answer. is needed"),
+    ):
+        with pytest.raises(UserError, match=message):
+            chat.chat(None, "what?", **settings)
+    with pytest.raises(UserError, match="not int"):
+        Chat(5)
+    with pytest.raises(UserError, match="dtype is 'float64'"):
+        Chat(chat.speaker.model.directory, dtype="float64")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UserError, match="model_type is 'gpt2', which is not supported"):
         Chat(tmp_path)
@@ -121,7 +141,8 @@ def test_the_command(talker: Talker, photo: Path) -> None:
     assert len(answers) == 3
     assert answers[0] == answers[2] == one.stdout.strip()
     assert answers[1] != answers[0]
-    assert several.stderr.strip() == "error: image: /nowhere.png cannot be read: No such file or directory"
+    (line,) = several.stderr.splitlines()
+    assert line.startswith("error: image: /nowhere.png cannot be read: No such file or directory")
     bad = world.run([*command, "--image", __file__, "what?"])
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: image: ")

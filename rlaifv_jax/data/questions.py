@@ -47,6 +47,8 @@ class Questions:
     def __init__(self, path: str, start: int = 0, end: int = -1):
         self.table: Table = open_table(path)
         count = len(self.table)
+        if not count:
+            raise UserError(f"{path} holds no questions")
         stop = count if end < 0 or end > count else end
         if not 0 <= start < stop:
             raise UserError(f"{path} has {count} rows: rows {start} to {end} hold nothing to ask")

@@ -54,7 +54,8 @@ def open_table(path: str | os.PathLike[str] | Sequence[str], split: str = "train
     name = ", ".join(paths)
     if not paths:
         raise UserError("data: no path was given")
-    if len(paths) == 1 and HUB_ID.fullmatch(paths[0]) and not os.path.exists(paths[0]):
+    named = len(paths) == 1 and HUB_ID.fullmatch(paths[0]) and not paths[0].endswith(ENDINGS)
+    if named and not os.path.exists(paths[0]):
         return _open_hub(paths[0], split)
     files = [file for p in paths for file in _expand(p)]
     kinds = {os.path.splitext(file)[1] for file in files}
@@ -153,7 +154,7 @@ class JsonTable:
     def _parse(self, text: bytes, file: int, what: str) -> Any:
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"data: {self._files[file]}, {what}: not valid JSON ({error})") from None
 
     def __len__(self) -> int:
@@ -241,6 +242,8 @@ def _expand(path: str) -> list[str]:
     else:
         found = [root] if there else []
     found = sorted(file for file in found if file.endswith(ENDINGS))
+    if not found and not there:
+        raise UserError(f"data: there is no {path}")
     if not found:
         raise UserError(f"data: {path} holds no {', '.join(ENDINGS)} file")
     return found if local else [files.unstrip_protocol(file) for file in found]

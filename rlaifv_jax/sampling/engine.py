@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from rlaifv_jax import parallel
 from rlaifv_jax.data.tokenizer import Tokenizer
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
@@ -26,6 +27,7 @@ from rlaifv_jax.sampling.slots import NO_LIMIT, Slots
 
 GATHER = 16  # the devices come back when a 16th of the slots is free: rarely enough, and few stand idle
 BETWEEN_LOOKS = 16  # steps, where the host looks for stop strings
+CACHES = ("", "float32", "bfloat16", "int8")
 ALL_AT_ONCE = 4  # samples; of more, half are written at a time, so that the longest do not keep the rest idle
 
 Watch = Callable[[Any, list[int]], None]  # (tag, tokens of the running answer that cannot change any more)
@@ -94,6 +96,8 @@ class Engine:
         seed: int = 0,
     ):
         check_samples(settings, samples, branches)
+        if cache not in CACHES:
+            raise UserError(f"cache is {cache!r}; it must be one of {', '.join(CACHES[1:])}")
         beams = settings.num_beams > 1
         self.config, self.mesh, self.tokenizer = model.config, mesh, tokenizer
         self.prompts, self.seed = prompts, seed

@@ -18,6 +18,7 @@ from rlaifv_jax.sampling.engine import Engine
 from rlaifv_jax.sampling.prompt import Prompter
 from rlaifv_jax.sampling.settings import Sampling
 
+DTYPES = ("float32", "bfloat16")
 CONTEXT = 2048  # positions where config.json says nothing, as transformers' LlamaConfig
 
 
@@ -53,6 +54,8 @@ class Speaker:
         self.model = open_model(path, vision_path)
         devices = jax.local_devices()
         self.dtype = dtype or ("float32" if devices[0].platform == "cpu" else "bfloat16")
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
         self.mesh = local_mesh(devices, tensor, self.model.config.decoder.kv_heads)
         self.prompter = Prompter(self.model, template, pad)
         self.tokenizer = self.prompter.tokenizer
@@ -93,7 +96,7 @@ class Speaker:
 
 def local_mesh(devices: list[Any], tensor: int, heads: int) -> Mesh:
     """Weights and heads over `tensor` devices, prompts over the rest."""
-    if tensor and len(devices) % tensor:
+    if type(tensor) is not int or tensor < 0 or (tensor and len(devices) % tensor):
         raise UserError(f"tensor is {tensor}, which does not divide the {len(devices)} devices of this process")
     if not tensor:
         tensor = 1 if devices[0].platform == "cpu" else math.gcd(len(devices), heads)

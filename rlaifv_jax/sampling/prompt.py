@@ -73,10 +73,14 @@ class Prompter:
         """A question, or a conversation, about a picture or none."""
         if isinstance(turns, str):
             turns = [Turn("user", turns)]
+        if picture is None and not turns[0].text.strip():
+            raise BadRow("empty_question", "there is neither an image nor a question")
         pixels = None if picture is None else self.pixels(picture)
         return Prompt(self.encode(turns, image=picture is not None), pixels, name, tag)
 
 
 def _without_tag(text: str) -> str:
     """Question files may hold the image's tag, which the template places itself."""
-    return text.replace(IMAGE_TAG, "").strip() if IMAGE_TAG in text else text
+    while IMAGE_TAG in text:  # taking one out may put together another
+        text = text.replace(IMAGE_TAG, "").strip()
+    return text

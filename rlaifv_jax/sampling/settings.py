@@ -8,6 +8,8 @@ from rlaifv_jax.errors import UserError
 
 TOP_K = 50  # of transformers' generate, where neither a person nor the checkpoint says otherwise
 
+COLDEST = 1e-3  # temperature; below, logits divided by it leave what float32 can tell apart
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -43,8 +45,15 @@ class Sampling:
         if isinstance(self.stop, str):
             raise UserError(f"stop is {self.stop!r}; a list of strings is needed")
         object.__setattr__(self, "stop", tuple(self.stop))
+        for name in ("top_k", "min_new_tokens", "max_new_tokens", "num_beams"):
+            if type(getattr(self, name)) is not int:
+                raise UserError(f"{name} is {getattr(self, name)!r}; a whole number is needed")
+        for name in ("temperature", "top_p", "repetition_penalty", "length_penalty"):
+            if type(getattr(self, name)) not in (int, float):
+                raise UserError(f"{name} is {getattr(self, name)!r}; a number is needed")
+        heat = self.temperature
         for name, good, legal in (
-            ("temperature", 0 <= self.temperature < float("inf"), "0 or more"),
+            ("temperature", heat == 0 or COLDEST <= heat < float("inf"), f"0, or {COLDEST} or more"),
             ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "above 0"),

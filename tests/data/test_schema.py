@@ -318,8 +318,10 @@ def test_a_cell_of_the_wrong_type_names_file_row_column_and_what_was_expected(tm
 
 
 def test_files_that_are_not_there_or_not_readable(tmp_path):
-    with pytest.raises(UserError, match=r"holds no \.parquet"):
+    with pytest.raises(UserError, match=r"there is no .*nothing\.parquet"):
         open_source(str(tmp_path / "nothing.parquet"))
+    with pytest.raises(UserError, match=r"there is no some/where\.jsonl"):
+        open_source("some/where.jsonl")  # no id of the hub
     with pytest.raises(UserError, match=r"holds no \.parquet"):
         open_source(str(tmp_path))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
