@@ -25,10 +25,10 @@ from rlaifv_jax.models.llava import Llava
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.engine import Account, Engine
 from rlaifv_jax.sampling.prompt import Prompt
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import CACHE_DTYPES, DTYPES, TOP_K, Sampling
 
 SIZES = {"small": SMALL, "7b": LLAVA_7B}
-TEMPERATURE, TOP_K = 0.7, 50
+TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def main() -> None:
     parser.add_argument("--candidates", type=options.positive, default=10, help="of the first case, default 10")
     parser.add_argument("--new-tokens", type=options.positive, default=64, help="of every answer, default 64")
     parser.add_argument("--size", choices=tuple(SIZES), default="small", help="of the model, default small")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--cache", choices=("float32", "bfloat16", "int8"), default="", help="default: --dtype")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--cache", choices=CACHE_DTYPES, default="", help="default: --dtype")
     options.add_cores(parser)
     options.add_photos(parser)
     chosen = parser.parse_args()

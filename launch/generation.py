@@ -27,7 +27,7 @@ from launch.chips import Chip
 from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.rows import RowShape, empty_batch
 from rlaifv_jax.jaxpr_flops import dot_flops
-from rlaifv_jax.models.blueprint import Params
+from rlaifv_jax.models.blueprint import Params, layer_sharding
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
 from rlaifv_jax.sampling import decode
@@ -35,7 +35,7 @@ from rlaifv_jax.sampling.cache import CacheShape, suffix_columns
 from rlaifv_jax.sampling.capacity import bytes_on_device, prompts_in, slot_length
 from rlaifv_jax.sampling.decode import Program, State
 from rlaifv_jax.sampling.load import local_mesh
-from rlaifv_jax.sampling.settings import Rules, Sampling
+from rlaifv_jax.sampling.settings import TOP_K, Rules, Sampling
 
 STEPS = ("prefill", "decode")
 PROMPT_TEXT = 60  # tokens beside the image
@@ -127,7 +127,7 @@ def make_program(config: Any, model: jobs.Model, mesh: Mesh, asked: Asked, promp
         graph=model.blueprint.graph,
         decoder=model.config.decoder,
         compute=Compute(backend, backend, "none", config.train.vocab_block),
-        rules=Rules(Sampling(temperature=0.7, top_k=50, max_new_tokens=asked.new_tokens), ends=(2,)),
+        rules=Rules(Sampling(temperature=0.7, top_k=TOP_K, max_new_tokens=asked.new_tokens), ends=(2,)),
         samples=asked.samples,
         begin=1,
         cache=replace(cache, prompts=prompts),
@@ -136,16 +136,13 @@ def make_program(config: Any, model: jobs.Model, mesh: Mesh, asked: Asked, promp
 
 def abstract_params(model: jobs.Model, mesh: Mesh) -> Params:
     """Unstacked weights, as the engine holds them."""
-
-    def place(axes: tuple[str | None, ...], leaf: Any) -> Any:
-        return _placed(leaf.shape, DTYPE, parallel.spec(axes, leaf.shape, mesh), mesh)
-
-    params = jax.tree.map(
-        place, model.blueprint.axes, model.blueprint.shapes, is_leaf=lambda node: isinstance(node, tuple)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, DTYPE), model.blueprint.shapes)
+    params = parallel.placed(shapes, parallel.shardings(model.blueprint.axes, shapes, mesh))
+    decoder = params["decoder"]
+    layer = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=layer_sharding(x.sharding)), decoder["layers"]
     )
-    stacked = params["decoder"]["layers"]
-    layer = jax.tree.map(lambda x: _placed(x.shape[1:], x.dtype, P(*x.sharding.spec[1:]), mesh), stacked)
-    return params | {"decoder": params["decoder"] | {"layers": [layer] * model.config.decoder.layers}}
+    return params | {"decoder": decoder | {"layers": [layer] * model.config.decoder.layers}}
 
 
 def abstract_state(program: Program, mesh: Mesh) -> State:

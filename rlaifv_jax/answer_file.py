@@ -38,7 +38,7 @@ def is_complete(output: str, settings: Settings) -> bool:
             return False
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}") from None
-    _compare(_plain(settings), _beside(Path(output)), Path(output))
+    _compare(_plain(settings), _beside(place), place)
     shutil.rmtree(_parts(output), ignore_errors=True)  # of a run that was killed at its very end
     return True
 
@@ -230,12 +230,10 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
 
 def _drop_torn_line(path: Path) -> None:
     """A kill may have cut the last line."""
-    if path.exists():
-        data = path.read_bytes()
-        end = data.rfind(b"\n") + 1
-        if end < len(data):
-            with open(path, "r+b") as file:
-                file.truncate(end)
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        os.truncate(path, end)
 
 
 def _short(value: Any) -> str:

@@ -123,8 +123,9 @@ class _Shown:
         self.show, self.tokenizer, self.stop, self.text = show, tokenizer, stop, ""
 
     def __call__(self, tag: Any, tokens: list[int]) -> None:
-        text = self.tokenizer.decode([t for t in tokens if t < self.tokenizer.vocab_size]).lstrip()
-        text = text.rstrip("\ufffd")  # a letter of which some bytes are missing
+        from rlaifv_jax.sampling.engine import text_of
+
+        text = text_of(self.tokenizer, tokens).lstrip().rstrip("\ufffd")  # a letter of which some bytes are missing
         self.finish(_certain(text, self.stop).rstrip())  # blanks at the end may turn out to be the end
 
     def finish(self, text: str) -> None:

@@ -115,7 +115,7 @@ class Encoder:
         for where, text, role in texts:
             if role == "assistant" and not text.strip():
                 raise BadRow("empty_answer", f"{where} has no text")
-            if any("\ud800" <= letter <= "\udfff" for letter in text):
+            if not is_unicode(text):
                 raise BadRow("not_unicode", f"{where} contains half of a surrogate pair")
             if IMAGE_TAG in text:
                 raise BadRow("image_tag_in_text", f"{where} contains {IMAGE_TAG!r}; the image is placed for you")
@@ -177,3 +177,8 @@ class Encoder:
         if position != counted:
             raise BadRow("label_mismatch", f"{position} tokens by rounds, {counted} in the whole")
         return spans
+
+
+def is_unicode(text: str) -> bool:
+    """False where it holds half of a surrogate pair, which JSON can write and no tokenizer reads."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

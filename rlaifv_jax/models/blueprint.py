@@ -80,11 +80,14 @@ def unstacked_module(graph: Any, params: Params) -> tuple[Any, list[Any]]:
 
 
 def _pieces(whole: jax.Array) -> list[jax.Array]:
-    """Each where its part of the whole lay."""
-    where = whole.sharding
-    if isinstance(where, NamedSharding):
-        where = NamedSharding(where.mesh, PartitionSpec(*where.spec[1:]))
-    return jax.jit(list, out_shardings=[where] * len(whole))(whole)
+    return jax.jit(list, out_shardings=[layer_sharding(whole.sharding)] * len(whole))(whole)
+
+
+def layer_sharding(stacked: Any) -> Any:
+    """Of one layer, where its part of the stacked layers [L, …] lies."""
+    if not isinstance(stacked, NamedSharding):
+        return stacked
+    return NamedSharding(stacked.mesh, PartitionSpec(*stacked.spec[1:]))
 
 
 def is_frozen(path: str, frozen: tuple[str, ...]) -> bool:

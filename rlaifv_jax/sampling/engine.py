@@ -22,12 +22,11 @@ from rlaifv_jax.sampling.capacity import prompts_at_once
 from rlaifv_jax.sampling.decode import Program
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.queue import Queue
-from rlaifv_jax.sampling.settings import Rules, Sampling, check_samples
+from rlaifv_jax.sampling.settings import CACHE_DTYPES, Rules, Sampling, check_samples
 from rlaifv_jax.sampling.slots import NO_LIMIT, Slots
 
 GATHER = 16  # the devices come back when a 16th of the slots is free: rarely enough, and few stand idle
 BETWEEN_LOOKS = 16  # steps, where the host looks for stop strings
-CACHES = ("", "float32", "bfloat16", "int8")
 ALL_AT_ONCE = 4  # samples; of more, half are written at a time, so that the longest do not keep the rest idle
 
 Watch = Callable[[Any, list[int]], None]  # (tag, tokens of the running answer that cannot change any more)
@@ -96,8 +95,8 @@ class Engine:
         seed: int = 0,
     ):
         check_samples(settings, samples, branches)
-        if cache not in CACHES:
-            raise UserError(f"cache is {cache!r}; it must be one of {', '.join(CACHES[1:])}")
+        if cache not in ("", *CACHE_DTYPES):
+            raise UserError(f"cache is {cache!r}; it must be one of {', '.join(CACHE_DTYPES)}")
         beams = settings.num_beams > 1
         self.config, self.mesh, self.tokenizer = model.config, mesh, tokenizer
         self.prompts, self.seed = prompts, seed
@@ -173,20 +172,19 @@ class Engine:
             return
         for slot, branch, prompt, tokens in slots.unfinished():
             if stop:
-                slots.stopped[slot, branch] = any(mark in self._text(tokens) for mark in stop)
+                text = text_of(self.tokenizer, tokens)
+                slots.stopped[slot, branch] = any(mark in text for mark in stop)
             if watch:
                 watch(prompt.tag, tokens)
 
     def _answer(self, tokens: list[int]) -> Answer:
-        text = self._text(tokens)
-        cuts = [place for mark in self.program.rules.settings.stop if (place := text.find(mark)) >= 0]
-        ended = (
-            bool(cuts)
-            or len(tokens) < self.program.rules.settings.max_new_tokens
-            or tokens[-1] in self.program.rules.ends
-        )
+        rules = self.program.rules
+        text = text_of(self.tokenizer, tokens)
+        cuts = [place for mark in rules.settings.stop if (place := text.find(mark)) >= 0]
+        ended = bool(cuts) or len(tokens) < rules.settings.max_new_tokens or tokens[-1] in rules.ends
         return Answer(tuple(tokens), text[: min(cuts, default=None)].strip(), ended)
 
-    def _text(self, tokens: list[int]) -> str:
-        """Rows of the vocabulary that the tokenizer does not know (padding, image patches) say nothing."""
-        return self.tokenizer.decode([token for token in tokens if token < self.tokenizer.vocab_size])
+
+def text_of(tokenizer: Tokenizer, tokens: list[int]) -> str:
+    """Rows of the vocabulary that the tokenizer does not know (padding, image patches) say nothing."""
+    return tokenizer.decode([token for token in tokens if token < tokenizer.vocab_size])

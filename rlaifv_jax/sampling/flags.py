@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.sampling.settings import TOP_K, Sampling
+from rlaifv_jax.sampling.settings import CACHE_DTYPES, DTYPES, TOP_K, Sampling
 
 EARLY: dict[str, bool | Literal["never"]] = {"false": False, "true": True, "never": "never"}
 
@@ -18,8 +18,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--image-aspect-ratio", choices=("pad", "crop"), default="pad", help="how an oblong picture becomes a square"
     )
-    group.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16; float32 on CPUs")
-    group.add_argument("--cache", choices=("float32", "bfloat16", "int8"), help="of keys and values (default: --dtype)")
+    group.add_argument("--dtype", choices=DTYPES, help="default: bfloat16; float32 on CPUs")
+    group.add_argument("--cache", choices=CACHE_DTYPES, help="of keys and values (default: --dtype)")
     group.add_argument("--tensor", type=int, default=0, help="devices that share a copy of the weights (default: all)")
 
 

@@ -16,9 +16,8 @@ from rlaifv_jax.models.hf_config import read_json
 from rlaifv_jax.sampling.capacity import LENGTHS
 from rlaifv_jax.sampling.engine import Engine
 from rlaifv_jax.sampling.prompt import Prompter
-from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.settings import DTYPES, Sampling
 
-DTYPES = ("float32", "bfloat16")
 CONTEXT = 2048  # positions where config.json says nothing, as transformers' LlamaConfig
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from rlaifv_jax.data import images
-from rlaifv_jax.data.encode import Encoded, Encoder
+from rlaifv_jax.data.encode import Encoded, Encoder, is_unicode
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import IMAGE_TAG, Turn, get_template, render_prompt
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
@@ -63,7 +63,7 @@ class Prompter:
         Raises `BadRow` for a text that is none.
         """
         for turn in turns:
-            if any("\ud800" <= letter <= "\udfff" for letter in turn.text):
+            if not is_unicode(turn.text):
                 raise BadRow("not_unicode", "the text contains half of a surrogate pair")
         turns = [turn._replace(text=_without_tag(turn.text)) for turn in turns]
         ids = self.encoder.tokenize(render_prompt(self.template, turns, image=image))

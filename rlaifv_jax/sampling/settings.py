@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from rlaifv_jax.errors import UserError
 
+DTYPES = ("float32", "bfloat16")  # of weights and activations
+CACHE_DTYPES = (*DTYPES, "int8")  # of keys and values
 TOP_K = 50  # of transformers' generate, where neither a person nor the checkpoint says otherwise
 
 COLDEST = 1e-3  # temperature; below, logits divided by it leave what float32 can tell apart
