@@ -3,6 +3,8 @@
     original    LlavaLlamaForCausalLM, opens in haotian-liu/LLaVA and RLAIF-V
     llava-hf    LlavaForConditionalGeneration, opens in transformers
 
+A language model without a tower has one layout only, LlamaForCausalLM, whichever is asked for.
+
 The vocabularies differ. transformers needs a row for `<image>` and one for `<pad>` and rounds the rows up to
 a multiple of 64, so `llava-hf` gets rows appended (the mean of the others; no text uses them), and
 `original` loses them again.
@@ -18,8 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from convert import layouts
+from convert.decoder import Entry
 from convert.export_files import write_files
-from convert.llava import Entry
 from convert.load import StoredModel
 from convert.safetensors_file import ShardWriter
 from convert.tensors import DTYPES
@@ -57,9 +59,7 @@ def export_model(
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
-        target = layouts.BY_NAME[layout]
-        if layout == "llava-hf" and source.source_layout != "original":
-            target = layouts.LLAVA_HF
+        target = layouts.BY_NAME[layout] if source.family.sees else layouts.ORIGINAL
         tower = with_tower or layout != "original" or source.notes.tower == "inside"
         rows = target_rows(source, layout)
         write_files(source, partial, layout, rows, dtype, template, tower)
@@ -73,7 +73,7 @@ def export_model(
 def target_rows(source: StoredModel, layout: str) -> int:
     """Rows of the vocabulary in the exported model."""
     rows: int = source.config.decoder.vocab_size
-    if (source.source_layout == "original") == (layout == "original"):
+    if not source.family.sees or (source.source_layout == "original") == (layout == "original"):
         return rows
     if layout == "original":
         return original_rows(source)

@@ -24,13 +24,13 @@ def write_files(
     """
     stored = stored_dtype(source) if dtype == "keep" else dtype
     original = layout == "original"
-    copied = (source.source_layout == "original") == original
+    copied = not source.family.sees or (source.source_layout == "original") == original
     if copied:
         for file in source.assets:
             shutil.copyfile(file, folder / file.name)
         config = dict(source.raw_config)
         config |= {key: stored for key in ("torch_dtype", "dtype") if config.get(key) is not None}
-        if original and tower and not names_its_tower(source):
+        if original and tower and source.family.sees and not names_its_tower(source):
             config["vision_config"] = _vision_fields(source)
         if config != source.raw_config:
             _write(folder / "config.json", config)
@@ -41,6 +41,8 @@ def write_files(
             folder / "config.json",
             original_config(source, rows, stored) if original else llava_hf_config(source, rows, stored),
         )
+    if not source.family.sees:
+        return
     try:
         _fill_gaps(source, folder, original, image, template)
     except UserError as error:

@@ -35,14 +35,18 @@ def describe(path: Any, vision_path: Any = None) -> str:
         gigabytes = sum(file.stat().st_size for file in found) / 1e9
         files = f"{len(found)} × {found[0].suffix}, {gigabytes:.2f} GB"
     tokenizers = [name for name in ("tokenizer.model", "tokenizer.json") if (model.directory / name).exists()]
-    decoder, vision = model.config.decoder, model.config.vision
+    decoder, tower = model.config.decoder, []
+    if model.family.sees:
+        vision = model.config.vision
+        place = f"{vision.layers} layers, {vision.image_size} pixels, {model.notes.tower} the checkpoint"
+        tower = [("tower", place)]
     lines = [
         ("family", model.family.name),
         ("layout", model.source_layout),
         ("dtype", ", ".join(f"{name} {count / total:.0%}" for name, count in sorted(dtypes.items()))),
-        *((label, f"{counts[part]:,} parameters") for part, label in PARTS.items()),
+        *((label, f"{counts[part]:,} parameters") for part, label in PARTS.items() if counts[part]),
         ("total", f"{total:,} parameters"),
-        ("tower", f"{vision.layers} layers, {vision.image_size} pixels, {model.notes.tower} the checkpoint"),
+        *tower,
         (
             "decoder",
             f"{decoder.layers} layers, width {decoder.width}, heads {decoder.heads}/{decoder.kv_heads}",

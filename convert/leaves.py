@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
-from convert.llava import Entry
+from convert.decoder import Entry
 from convert.tensors import Index, LazyTensor
 from rlaifv_jax.errors import UserError
 

@@ -9,9 +9,9 @@ import jax
 from jax.sharding import Mesh
 
 from convert import layouts
+from convert.decoder import Entry
 from convert.hub import local_directory
 from convert.leaves import FileLeaf, Leaf, match
-from convert.llava import Entry, table
 from convert.orbax_dir import (
     Notes,
     clear,
@@ -24,6 +24,7 @@ from convert.orbax_dir import (
     write_assets,
 )
 from convert.stream import load_params
+from convert.tables import TABLES
 from convert.tensors import LazyTensor, read_directory
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
@@ -68,7 +69,7 @@ class StoredModel:
     @property
     def entries(self) -> list[Entry]:
         """Rows of the table between our parameters and the tensors of files."""
-        return table(self.config)
+        return TABLES[self.family.name](self.config)
 
     def load(self, mesh: Mesh, dtype: Callable[[str], Any | None] = lambda path: None) -> Params:
         """The parameters as a nested dict of arrays, sharded over `mesh`, read tensor by tensor.
@@ -129,12 +130,12 @@ def open_model(path: Any, vision_path: Any = None) -> StoredModel:
     if separate and not tower_path:
         raise UserError(f"{directory}: has no image tower; set model.vision_path to one")
     tower_directory = local_directory(tower_path, "model.vision_path") if separate else None
-    sizes = _tower_sizes(raw, tower_directory, tower_path)
+    sizes = _tower_sizes(raw, tower_directory, tower_path) if family.sees else {}
     processor = next((d for d in (directory, tower_directory) if d and _processor_files(d)), directory)
     config = family.parse(raw, str(file), sizes, image_statistics(processor))
     plan = blueprint(family.module, config)
     shapes = {name: leaf.shape for name, leaf in flat(plan.shapes).items()}
-    entries = table(config)
+    entries = TABLES[family.name](config)
     own = [entry for entry in entries if tower_directory is None or entry.part != "vision"]
     layout = layouts.detect(tensors, [(entry.part, entry.name) for entry in own], directory)
     names = {(entry.part, entry.name): layout.full(entry.part, entry.name) for entry in own}
@@ -144,7 +145,7 @@ def open_model(path: Any, vision_path: Any = None) -> StoredModel:
     notes = Notes(
         family=family.name,
         source_layout=layout.name,
-        tower="inside" if tower_directory is None else "separate",
+        tower="none" if not family.sees else "inside" if tower_directory is None else "separate",
         template=None,
         vision_config=sizes,
     )

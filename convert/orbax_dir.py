@@ -35,7 +35,7 @@ CACHE = {"cache_pool": {"total_bytes_limit": 2 * CHUNK_BYTES}}
 class Notes:
     """The content of rlaifv.json.
 
-    source_layout: names the tensors had. tower: 'inside' the source's weights or 'separate' from them.
+    source_layout: names the tensors had. tower: 'inside' the source's weights, 'separate' from them, or 'none'.
     template: conversation template the model was trained with, if known. vision_config: sizes of
     the tower. tensor_dtypes: parameter path → dtype of each layer's tensor, for layers of several dtypes.
     """

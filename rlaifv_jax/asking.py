@@ -2,26 +2,22 @@
 
 import argparse
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import jax
 from tqdm import tqdm
 
 from rlaifv_jax import cli
-from rlaifv_jax.answer_file import AnswerFile, read_records
+from rlaifv_jax.data.ahead import ahead
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.questions import Question, Questions
 from rlaifv_jax.fingerprint import model_fingerprint
+from rlaifv_jax.records.answer_file import AnswerFile, read_records
 from rlaifv_jax.sampling.engine import Engine
 from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.settings import Sampling
-
-READERS, READ_AHEAD = 8, 64  # threads that decode pictures, and how many pictures they may be ahead
 
 
 class Asking:
@@ -38,7 +34,7 @@ class Asking:
             "first row": given.start,
             "n": samples,
             "seed": given.seed,
-            "template": speaker.prompter.template.name,
+            "template": speaker.prompter.template_name,
             "image aspect ratio": given.image_aspect_ratio,
             "dtype": speaker.dtype,
             "cache": given.cache or speaker.dtype,
@@ -113,15 +109,3 @@ class Asking:
                 f"warning: {len(faulty)} of them are empty and have an error; the first, question_id {which}: {error}"
             )
         return len(faulty)
-
-
-def ahead(prepare: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """prepare(item) of every item, in order, computed by threads a little before it is wanted."""
-    with ThreadPoolExecutor(READERS) as threads:
-        ready: deque[Future[Any]] = deque()
-        for item in items:
-            ready.append(threads.submit(prepare, item))
-            if len(ready) > READ_AHEAD:
-                yield ready.popleft().result()
-        while ready:
-            yield ready.popleft().result()

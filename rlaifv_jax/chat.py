@@ -24,8 +24,8 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, changes, check_counts, speaker_options
 from rlaifv_jax.sampling.settings import Sampling
 
-# By family; those of the original's chat.py.
-DEFAULTS = {"llava": Sampling(num_beams=3, max_new_tokens=1024)}
+# By family; those of the original's chat.py, and one for language models.
+DEFAULTS = {"llava": Sampling(num_beams=3, max_new_tokens=1024), "llama": Sampling(max_new_tokens=1024)}
 BETWEEN_LOOKS = 2  # steps until new text is shown
 ASK = "you> "
 

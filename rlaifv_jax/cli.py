@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,29 @@ def guard(command: Callable[[], Any]) -> int:
     return 0
 
 
-def config_command(run: Callable[[Any], None], doc: str, define_flags: Callable[[], None] | None = None) -> None:
+def config_command(
+    run: Callable[..., None],
+    doc: str,
+    define_flags: Callable[[], None] | None = None,
+    *,
+    base: str = "base.py",
+    stages: Sequence[str] = (),
+    example: str = "configs/llava15.py",
+) -> None:
     """Entry point of a command that takes `--config=FILE.py[:argument] [--config.key=value …]`.
 
-    define_flags: defines what else the command takes, with absl.
     Every key must exist in the config file's defaults, so a misspelt one is refused. `--help` prints the
-    command's docstring and the commented defaults of configs/base.py.
+    command's docstring and the commented defaults of `base`.
+
+    Args:
+      run: called with the config, and before it with the stage where there are stages.
+      define_flags: defines what else the command takes, with absl.
+      base: file in configs/ with all keys. stages: words of which the command needs one. example: of a config.
     """
     if {"-h", "--help", "--helpfull"} & set(sys.argv[1:]):
-        base = (Path(__file__).parent.parent / "configs" / "base.py").read_text()
-        keys = base.split("config = ConfigDict()\n", 1)[1].rsplit("    return config", 1)[0]
-        print(f"{doc.strip()}\n\nKeys and their defaults (configs/base.py):\n\n{keys.rstrip()}")
+        text = (Path(__file__).parent.parent / "configs" / base).read_text()
+        keys = text.split("config = ConfigDict()\n", 1)[1].rsplit("    return config", 1)[0]
+        print(f"{doc.strip()}\n\nKeys and their defaults (configs/{base}):\n\n{keys.rstrip()}")
         return
 
     from absl import app, flags, logging
@@ -65,11 +77,14 @@ def config_command(run: Callable[[Any], None], doc: str, define_flags: Callable[
 
     if define_flags:
         define_flags()
-    flag = config_flags.DEFINE_config_file("config", None, "experiment, e.g. configs/llava15.py", lock_config=True)
+    flag = config_flags.DEFINE_config_file("config", None, f"experiment, e.g. {example}", lock_config=True)
 
     def start(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise UserError(f"what is {argv[1]!r}? Settings are given as --config.key=value.")
+        words = argv[1:]
+        if stages and (not words or words[0] not in stages):
+            raise UserError(f"which stage? Say one of {', '.join(stages)}.")
+        if spare := words[1:] if stages else words:
+            raise UserError(f"what is {spare[0]!r}? Settings are given as --config.key=value.")
         try:
             config = flag.value
             list(config or ())  # a file that could not be loaded raises at the first touch
@@ -77,7 +92,7 @@ def config_command(run: Callable[[Any], None], doc: str, define_flags: Callable[
             raise UserError(f"--config: {str(error).splitlines()[-1].strip()}") from None
         if config is None:
             raise UserError("which experiment? Give --config=configs/NAME.py, or --help for all keys.")
-        run(config)
+        run(*words, config)
 
     def parse(argv: list[str]) -> list[str]:
         try:

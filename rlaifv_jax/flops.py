@@ -61,11 +61,14 @@ def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any,
 
 def _trained_image_flops(config: Any, *, train_vision: bool) -> float:
     """Forward and backward of one image: the projector is trained always, the tower only if it is said."""
-    return 3 * image_flops(config) - (0 if train_vision else 2) * tower_flops(config.vision)
+    frozen = 0.0 if train_vision or not config.image_tokens else tower_flops(config.vision)
+    return 3 * image_flops(config) - 2 * frozen
 
 
 def image_flops(config: Any) -> float:
-    """Forward pass of tower and projector for one image."""
+    """Forward pass of tower and projector for one image; 0 for a model without them."""
+    if not config.image_tokens:
+        return 0.0
     vision, decoder = config.vision, config.decoder
     return tower_flops(vision) + 2 * config.image_tokens * (vision.width * decoder.width + decoder.width**2)
 

@@ -32,9 +32,9 @@ SAMPLES, TEMPERATURE, NEW_TOKENS = 10, 0.7, 512  # of llava15_diverse_gen.sh
 def generate(given: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     from rlaifv_jax import parallel
-    from rlaifv_jax.answer_file import is_complete
     from rlaifv_jax.asking import Asking
     from rlaifv_jax.data.questions import Questions
+    from rlaifv_jax.records.answer_file import is_complete
     from rlaifv_jax.sampling.load import Speaker
 
     check_counts(n=(given.n, 0), slots=(given.slots, 0), branches=(given.branches, 0), tensor=(given.tensor, 0))

@@ -107,6 +107,8 @@ class Encoder:
         return Encoded(prefixes[0], tuple(answers), tuple(truncated), image_tokens)
 
     def _check_texts(self, example: Example, has_image: bool) -> None:
+        if has_image and not self.image_tokens:
+            raise BadRow("image_for_text_model", "this model is a language model without a tower")
         if not has_image and not example.turns[0].text.strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
         texts = [(f"turn {n} ({turn.role})", turn.text, turn.role) for n, turn in enumerate(example.turns)]
@@ -127,22 +129,9 @@ class Encoder:
             if header in (text + header[:-1] if role == "user" else text):
                 raise BadRow("separator_in_text", f"{where} contains {header!r}")
 
-    def tokenize(self, text: str) -> list[int]:
-        """Ids of a text with image tags: the chunks between them are tokenised apart, BOS is kept once."""
-        bos = self.tokenizer.bos_id
-        ids: list[int] = []
-        for number, chunk in enumerate(text.split(IMAGE_TAG)):
-            chunk_ids = self.tokenizer.encode(chunk)
-            if number:
-                ids.append(IMAGE_TOKEN)
-                if bos is not None and chunk_ids[:1] == [bos]:
-                    chunk_ids = chunk_ids[1:]
-            ids += chunk_ids
-        return ids
-
     def _label(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids int32[n] of a whole conversation and bool[n], true for the answers' tokens and end tokens."""
-        ids = self.tokenize(text)
+        ids = tokenize(self.tokenizer, text)
         spans = self._answer_spans(text, ids)
         labels = np.zeros(len(ids), bool)
         for start, stop in spans if self.objective == "sft" else spans[-1:]:
@@ -168,8 +157,8 @@ class Encoder:
             if not answer:
                 raise BadRow("label_mismatch", f"round {number} has no answer")
             extra = surplus if number else 0
-            length = len(self.tokenize(round_text)) - extra
-            instruction = len(self.tokenize(question + header)) - 2 - extra
+            length = len(tokenize(self.tokenizer, round_text)) - extra
+            instruction = len(tokenize(self.tokenizer, question + header)) - 2 - extra
             spans.append((position + instruction, position + length))
             position += length
         # The original takes every unknown token for padding, which shows here.
@@ -177,6 +166,20 @@ class Encoder:
         if position != counted:
             raise BadRow("label_mismatch", f"{position} tokens by rounds, {counted} in the whole")
         return spans
+
+
+def tokenize(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text with image tags: the chunks between them are tokenised apart, BOS is kept once."""
+    bos = tokenizer.bos_id
+    ids: list[int] = []
+    for number, chunk in enumerate(text.split(IMAGE_TAG)):
+        chunk_ids = tokenizer.encode(chunk)
+        if number:
+            ids.append(IMAGE_TOKEN)
+            if bos is not None and chunk_ids[:1] == [bos]:
+                chunk_ids = chunk_ids[1:]
+        ids += chunk_ids
+    return ids
 
 
 def is_unicode(text: str) -> bool:

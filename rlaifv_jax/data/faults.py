@@ -12,6 +12,7 @@ REASONS = {
     "empty_question": "there is neither an image nor a question",
     "image_missing": "the row names an image that is not there",
     "image_tag_in_text": "the image placeholder stands inside a text",
+    "image_for_text_model": "the row has an image and the model takes none",
     "image_too_large": "the image has more pixels than are decoded",
     "image_undecodable": "the image is broken or of an unknown format",
     "label_mismatch": "the label mask cannot be aligned with the tokens",

@@ -17,9 +17,7 @@ from typing import Any
 from PIL import Image
 
 from rlaifv_jax.data import images
-from rlaifv_jax.data.faults import BadRow
-from rlaifv_jax.data.messages import CellError
-from rlaifv_jax.data.pictures import read_image
+from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.tables import Table, open_table
 from rlaifv_jax.errors import UserError
 
@@ -76,24 +74,12 @@ class Questions:
 
     def picture(self, question: Question) -> Image.Image | None:
         """The RGB picture of a question, None where it names none. Raises `BadRow`."""
-        record = self.record(question)
-        names = {"image": record.get("image"), "image_path": _image_path(record)}
-        try:
-            data = self._read(names, self.table.folder(question.row))
-        except CellError as error:
-            column, expected, found = error.args
-            raise BadRow("image_missing", f"{column!r} is of type {found}, not {expected}") from None
+        data = self.image(question)
         return None if data is None else images.decode(data)
 
-    @staticmethod
-    def _read(names: dict[str, Any], folder: str | None) -> bytes | None:
-        try:
-            return read_image(names, folder)
-        except BadRow as error:
-            try:
-                return read_image(names, "")
-            except BadRow:
-                raise error from None
+    def image(self, question: Question) -> bytes | None:
+        """The same, encoded."""
+        return Pictures([self.table.folder(question.row), ""]).read(self.record(question))
 
     def answers(
         self, question: Question, texts: Sequence[str], model: str, error: str | None = None

@@ -20,6 +20,7 @@ from rlaifv_jax.errors import UserError
 SENTENCEPIECE_FILE = "tokenizer.model"
 FAST_FILE = "tokenizer.json"
 BLANK = "▁"
+TURN_END = "<|eot_id|>"  # of Llama-3, whose eos_token may be another
 
 
 class Tokenizer(Protocol):
@@ -31,6 +32,7 @@ class Tokenizer(Protocol):
     vocab_size: int  # ids run from 0 to vocab_size - 1, added tokens included
     legacy: bool  # LLaMA's `legacy` flag: a dummy blank after every special token, not only at the start
     special_tokens: tuple[str, ...]  # strings that never become ordinary tokens
+    turn_ends: tuple[int, ...]  # ids that end a turn beside eos_id
     fingerprint: str  # SHA-256 of what decides the ids
 
     def encode(self, text: str) -> list[int]:
@@ -79,6 +81,7 @@ class SentencePieceTokenizer:
         names = _special_names(self._folder, settings)
         self._added = self._added_ids(settings, names)
         self.special_tokens = tuple(self._added)
+        self.turn_ends: tuple[int, ...] = ()
         self._strips = _strip_flags(settings, _read_json(self._folder / "special_tokens_map.json"))
         self._texts = {number: text for text, number in self._added.items()}
         longest_first = sorted(self._added, key=len, reverse=True)
@@ -175,6 +178,8 @@ class FastTokenizer:
         self.vocab_size = len(self._hf)
         self.legacy = True  # no dummy blanks at all, so nothing to correct in later rounds
         self.special_tokens = tuple(self._hf.all_special_tokens)
+        ends = self._hf.get_vocab().get(TURN_END)
+        self.turn_ends: tuple[int, ...] = () if ends is None else (ends,)
         digest = hashlib.sha256()
         for name in (FAST_FILE, "tokenizer_config.json", "special_tokens_map.json"):
             file = self._folder / name
@@ -187,6 +192,16 @@ class FastTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, led by BOS if the tokenizer's own post-processor adds one."""
         return list(self._hf(text).input_ids)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model came with a template of its own, in Jinja."""
+        return self._hf.chat_template is not None
+
+    def chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """Ids of a conversation ({role, content} each) in the model's own template, up to the answer's header."""
+        found: Any = self._hf.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return list(found)
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of `ids`."""

@@ -15,6 +15,7 @@ from rlaifv_jax.models.hf_config import (
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
+from rlaifv_jax.models.text import TextConfig, TextModel
 
 Channels = tuple[float, float, float]
 
@@ -25,7 +26,7 @@ class Family:
 
     parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
     frozen: prefixes of parameter paths that the published recipe leaves alone. never_trained: those
-    that no computation reads.
+    that no computation reads. sees: whether it takes images, and so has a tower.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Family:
     parse: Callable[[Json, str, Json | None, tuple[Channels, Channels]], Any]
     frozen: tuple[str, ...]
     never_trained: tuple[str, ...]
+    sees: bool
 
     def untrained(self, *, train_vision: bool) -> tuple[str, ...]:
         """Prefixes of the parameters that a run does not train."""
@@ -94,9 +96,21 @@ def parse_llava(
     )
 
 
-LLAVA = Family("llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",))
+def parse_text(
+    raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD)
+) -> TextConfig:
+    """config.json of a Llama without a tower: Llama 2 and 3, Vicuna. `tower` and `statistics` say nothing here.
 
-FAMILIES: dict[str, Family] = {"llava": LLAVA, "llava_llama": LLAVA}
+    Raises:
+      UserError: a setting that this project does not compute.
+    """
+    return TextConfig(decoder_config(Section(raw, f"{file}: ")))
+
+
+LLAVA = Family("llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",), sees=True)
+LLAMA = Family("llama", TextModel, parse_text, frozen=(), never_trained=(), sees=False)
+
+FAMILIES: dict[str, Family] = {"llava": LLAVA, "llava_llama": LLAVA, "llama": LLAMA}
 
 
 def family_of(raw: Json, file: str) -> Family:

@@ -9,11 +9,10 @@ from flax import nnx
 
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.models.clip_vit import ClipVit, ClipVitConfig
-from rlaifv_jax.models.decoder import Decoder, DecoderConfig
+from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.models.projector import MlpProjector
-from rlaifv_jax.ops.attention import Layout
-from rlaifv_jax.ops.logprob import target_log_probs
+from rlaifv_jax.models.text import TextModel
 from rlaifv_jax.parallel import constrain
 
 
@@ -40,12 +39,11 @@ def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
-class Llava(nnx.Module):
+class Llava(TextModel):
     def __init__(self, config: LlavaConfig, *, rngs: nnx.Rngs):
-        self.config = config
         self.vision = ClipVit(config.vision, rngs=rngs)
         self.projector = MlpProjector(config.vision.width, config.decoder.width, rngs=rngs)
-        self.decoder = Decoder(config.decoder, rngs=rngs)
+        super().__init__(config, rngs=rngs)
 
     def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
         """uint8[N, height, width, 3] → [N, P, D] embeddings that stand in the row in place of an image."""
@@ -54,7 +52,7 @@ class Llava(nnx.Module):
 
     def embed(self, batch: Batch, compute: Compute) -> jax.Array:
         """Rows → embeddings [B, T, D], those of images in their places."""
-        x = self.decoder.embed(batch.tokens)  # [B, T, D]
+        x = super().embed(batch, compute)  # [B, T, D]
         rows, count = batch.images.shape[:2]
         if count == 0:
             return x
@@ -63,14 +61,3 @@ class Llava(nnx.Module):
         placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
         x = jnp.where((batch.patches >= 0)[..., None], placed, x)
         return constrain(x, "batch", None, None)
-
-    def hidden(self, batch: Batch, compute: Compute) -> jax.Array:
-        """Rows → final hidden states [B, T, D]."""
-        layout = Layout(batch.segments, batch.branches, batch.positions)
-        return self.decoder(self.embed(batch, compute), layout, compute)
-
-    def log_probs(self, batch: Batch, compute: Compute) -> jax.Array:
-        """float32[B, R]: log-probability of every target of the batch."""
-        hidden = self.hidden(batch, compute)
-        head = self.decoder.head.kernel[...]
-        return target_log_probs(hidden, head, batch.sources, batch.targets, vocab_block=compute.vocab_block)

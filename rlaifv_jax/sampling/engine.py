@@ -74,6 +74,7 @@ class Engine:
       branches: N, samples of a prompt that are written at once; 0: all of up to 4, else half of them.
       cache: dtype of keys and values: 'float32', 'bfloat16' or 'int8'; '': that of the weights.
       seed: of all draws.
+      steady: the number of slots never depends on how many prompts there are, so a text cannot either, to the last bit.
 
     Raises:
       UserError: settings that do not go together.
@@ -93,13 +94,14 @@ class Engine:
         branches: int = 0,
         cache: str = "",
         seed: int = 0,
+        steady: bool = False,
     ):
         check_samples(settings, samples, branches)
         if cache not in ("", *CACHE_DTYPES):
             raise UserError(f"cache is {cache!r}; it must be one of {', '.join(CACHE_DTYPES)}")
         beams = settings.num_beams > 1
         self.config, self.mesh, self.tokenizer = model.config, mesh, tokenizer
-        self.prompts, self.seed = prompts, seed
+        self.prompts, self.seed, self.steady = prompts, seed, steady
         self.params = params
         self.dtype = str(params["decoder"]["embedding"].dtype)
         half = samples if samples <= ALL_AT_ONCE else -(-samples // 2)
@@ -146,11 +148,12 @@ class Engine:
         return prompts_at_once(self.config.decoder, shape, self.mesh, self.params)
 
     def _no_more_than(self, asked: int, most: int) -> int:
-        """Fewer slots for few prompts, but for bfloat16, where rounding by shape is large enough to change an answer.
+        """Fewer slots for few prompts, unless that is excluded, and never for bfloat16, where rounding by shape is
+        large enough to change an answer.
 
         Never a single one if there can be more: CPUs multiply one row in another order than several.
         """
-        if self.dtype != "float32":
+        if self.steady or self.dtype != "float32":
             return most
         unit = parallel.rows_divisor(self.mesh)
         enough = max(2, 1 << (asked - 1).bit_length())  # few different numbers, few programs

@@ -61,7 +61,7 @@ class Speaker:
         file = self.model.directory / "generation_config.json"
         self.defaults = read_json(file) if file.exists() else {}
         named = self.defaults.get("eos_token_id", ())
-        ends = {self.tokenizer.eos_id, *(named if isinstance(named, list) else [named])}
+        ends = {self.tokenizer.eos_id, *(named if isinstance(named, list) else [named]), *self.tokenizer.turn_ends}
         self.ends = tuple(sorted(token for token in ends if isinstance(token, int)))
         text = self.model.raw_config.get("text_config") or self.model.raw_config
         self.context = int(text.get("max_position_embeddings") or CONTEXT)
@@ -69,7 +69,11 @@ class Speaker:
     @cached_property
     def params(self) -> Params:
         """Unstacked, on `mesh`."""
-        return unstack(self.model.load(self.mesh, lambda path: jnp.dtype(self.dtype)))
+        return unstack(self.load_stacked())
+
+    def load_stacked(self) -> Params:
+        """A copy of the weights on `mesh` with their layers stacked, for forward passes without a cache."""
+        return self.model.load(self.mesh, lambda path: jnp.dtype(self.dtype))
 
     def engine(self, settings: Sampling, **options: Any) -> Engine:
         """An engine over these weights; options as `Engine` takes them."""

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from rlaifv_jax.data import images
-from rlaifv_jax.data.encode import Encoded, Encoder, is_unicode
+from rlaifv_jax.data.encode import Encoded, is_unicode, tokenize
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import IMAGE_TAG, Turn, get_template, render_prompt
-from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
+from rlaifv_jax.data.tokenizer import FastTokenizer, Tokenizer, load_tokenizer
+from rlaifv_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,22 @@ class Prompter:
 
     Args:
       model: an opened checkpoint (convert.load.StoredModel).
-      template: conversation template; None: that of the checkpoint, else llava_v1.
+      template: conversation template; None: that of the checkpoint, else llava_v1. Of a language model that names none
+        it is its tokenizer's own.
       pad: lay oblong pictures on a square, as the original generates; False crops them, as it trains.
     """
 
     def __init__(self, model: Any, template: str | None = None, pad: bool = True):
         self.config = model.config
-        self.template = get_template(template or model.template or "llava_v1")
         self.tokenizer: Tokenizer = load_tokenizer(model.directory)
-        self.encoder = Encoder(
-            self.tokenizer, self.template, model.config.image_tokens, max_length=2**31, objective="sft"
-        )
+        name = template or model.template or ("llava_v1" if model.family.sees else None)
+        self.template = get_template(name) if name else None
+        self.own = None if name else _own_template(self.tokenizer, model.directory)
         self.pad = pad
+
+    @property
+    def template_name(self) -> str:
+        return self.template.name if self.template else "the tokenizer's own"
 
     def pixels(self, picture: Image.Image) -> np.ndarray:
         """An RGB picture → uint8[size, size, 3]. Raises `BadRow` for one that is far too thin."""
@@ -66,17 +71,30 @@ class Prompter:
             if not is_unicode(turn.text):
                 raise BadRow("not_unicode", "the text contains half of a surrogate pair")
         turns = [turn._replace(text=_without_tag(turn.text)) for turn in turns]
-        ids = self.encoder.tokenize(render_prompt(self.template, turns, image=image))
+        if self.own:
+            ids = self.own.chat([{"role": turn.role, "content": turn.text} for turn in turns])
+        else:
+            assert self.template is not None
+            ids = tokenize(self.tokenizer, render_prompt(self.template, turns, image=image))
         return Encoded(np.asarray(ids, np.int32), (), (), self.config.image_tokens if image else 0)
 
     def prompt(self, turns: str | Sequence[Turn], picture: Image.Image | None, name: str, tag: Any = None) -> Prompt:
-        """A question, or a conversation, about a picture or none."""
+        """A question, or a conversation, about a picture or none. Raises `BadRow` for what it cannot be asked."""
         if isinstance(turns, str):
             turns = [Turn("user", turns)]
         if picture is None and not turns[0].text.strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
+        if picture is not None and not self.config.image_tokens:
+            raise BadRow("image_for_text_model", "this model is a language model without a tower")
         pixels = None if picture is None else self.pixels(picture)
         return Prompt(self.encode(turns, image=picture is not None), pixels, name, tag)
+
+
+def _own_template(tokenizer: Tokenizer, directory: Any) -> FastTokenizer:
+    """The tokenizer of a language model, if it brings a chat template along."""
+    if isinstance(tokenizer, FastTokenizer) and tokenizer.has_chat_template:
+        return tokenizer
+    raise UserError(f"{directory} holds no chat template; name the conversation template that it was trained with")
 
 
 def _without_tag(text: str) -> str:

@@ -11,15 +11,15 @@ DESCRIBE = "describe the image ."
 NEAR_MISSES = ("size", "color", "shape", "other_cell", "empty_cell")
 
 _IF = re.compile(
-    rf"is there a (?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) (?P<shape>{'|'.join(SHAPES)})"
-    rf" in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)}) ?\?"
+    rf"is there in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)})"
+    rf" a (?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) (?P<shape>{'|'.join(SHAPES)}) ?\?"
 )
 _WHAT = re.compile(rf"what is in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)}) ?\?")
 
 
 def ask_if(claim: Thing) -> str:
     """The yes/no question that checks a claim."""
-    return f"is there a {claim.size} {claim.color} {claim.shape} in the {claim.row} {claim.col} ?"
+    return f"is there in the {claim.row} {claim.col} a {claim.size} {claim.color} {claim.shape} ?"
 
 
 def ask_what(cell: int) -> str:

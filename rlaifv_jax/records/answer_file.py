@@ -5,20 +5,17 @@ Then the first process writes OUTPUT, in the order of the questions, and removes
 depend on who did what and when.
 """
 
-import errno
-import fcntl
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.records.part import Part, Record, in_order, places
+from rlaifv_jax.records.settings import Settings, compare, plain, write_whole
 
-Record = dict[str, Any]
-Settings = Mapping[str, Any]
 PATIENCE = 600.0  # seconds until the first process must have left its settings
 POLL = 0.5
 
@@ -38,7 +35,7 @@ def is_complete(output: str, settings: Settings) -> bool:
             return False
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}") from None
-    _compare(_plain(settings), _beside(place), place)
+    compare(plain(settings), _beside(place), place)
     shutil.rmtree(_parts(output), ignore_errors=True)  # of a run that was killed at its very end
     return True
 
@@ -72,10 +69,7 @@ class AnswerFile:
             if self.output.exists():  # the others have finished already
                 self.done = set(range(questions))
                 return
-            mine = self.parts / f"{process}.jsonl"
-            self._file = open(mine, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
-            self._lock()
-            _drop_torn_line(mine)
+            self._part = Part(self.parts / f"{process}.jsonl", self.output)
             self._mark(process).unlink(missing_ok=True)
             self.done = set(self._places())
         except OSError as error:
@@ -83,27 +77,26 @@ class AnswerFile:
 
     def keep(self, name: str, settings: Settings) -> None:
         """Note more that decides the answers, as it becomes known. Raises `UserError` where the parts have others."""
-        found, file = _plain(settings), self.parts / f"{name}.json"
+        found, file = plain(settings), self.parts / f"{name}.json"
         self.settings |= found
         if self.process == 0 and not file.exists():
-            _write(file, [json.dumps(found, indent=2)])
+            write_whole(file, [json.dumps(found, indent=2)])
         known = self.parts / "settings.json"  # the first thing that the first process writes
         self._wait_for(lambda: known.exists() or self.output.exists(), PATIENCE)
         self._wait_for(lambda: file.exists() or self.output.exists())
         if not self.output.exists():
-            _compare(found, file, self.parts)
+            compare(found, file, self.parts)
 
     def add(self, index: int, records: Sequence[Record]) -> None:
         """The finished records of a question."""
-        self._file.write(json.dumps({"index": index, "records": list(records)}, default=str) + "\n")
-        self._file.flush()
+        self._part.add(index, records)
         self.done.add(index)
 
     def finish(self) -> None:
         """Called when this process has nothing left to do; returns when OUTPUT is complete."""
         if self.output.exists():
             return
-        self._file.close()
+        self._part.close()
         self._mark(self.process).touch()
         if self.process:
             self._wait_for(self.output.exists)
@@ -113,54 +106,18 @@ class AnswerFile:
             self._wait_for(lambda: all(mark.exists() for mark in marks) and len(self._places()) == self.questions)
         elif missing := self.questions - len(self._places()):
             raise UserError(f"{self.parts}: {missing} questions are missing; start the same command again")
-        _write(_beside(self.output), [json.dumps(self.settings, indent=2)])
-        _write(self.output, _as_array(self._ordered()) if self.output.suffix == ".json" else self._lines())
+        write_whole(_beside(self.output), [json.dumps(self.settings, indent=2)])
+        records = in_order(self._places())
+        write_whole(self.output, _as_array(records) if self.output.suffix == ".json" else _as_lines(records))
         shutil.rmtree(self.parts)
 
-    def _lock(self) -> None:
-        """Nobody else may be at work under this process's number."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                return  # a disk without locks
-            raise UserError(
-                f"{self.output}: another run is writing it. Hosts that share the work have to be joined: those of a "
-                "TPU pod slice are, others by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-            ) from None
-
-    def _lines(self) -> Iterator[str]:
-        return (json.dumps(record) + "\n" for record in self._ordered())
-
-    def _ordered(self) -> Iterator[Record]:
-        places = self._places()
-        for index in sorted(places):
-            file, start = places[index]
-            with open(file, "rb") as stream:
-                stream.seek(start)
-                yield from json.loads(stream.readline())["records"]
-
     def _places(self) -> dict[int, tuple[Path, int]]:
-        """File and byte of every finished question, of all processes; what is no whole line of ours is left out."""
-        found = {}
-        for file in sorted(self.parts.glob("*.jsonl")):
-            start = 0
-            with open(file, "rb") as stream:
-                for line in stream:
-                    if (index := self._index(line)) is not None:
-                        found[index] = (file, start)
-                    start += len(line)
-        return found
+        """Of all processes."""
 
-    def _index(self, line: bytes) -> int | None:
-        """The question that a line of a part belongs to; None for what a kill or somebody else has left."""
-        try:
-            entry = json.loads(line)
-            index, records = entry["index"], entry["records"]
-        except (ValueError, KeyError, TypeError):
-            return None
-        ours = isinstance(records, list) and len(records) == self.answers and type(index) is int
-        return index if ours and 0 <= index < self.questions else None
+        def ours(index: int, records: list[Record]) -> bool:
+            return len(records) == self.answers and 0 <= index < self.questions
+
+        return places(sorted(self.parts.glob("*.jsonl")), ours)
 
     def _mark(self, process: int) -> Path:
         """Says that a process has nothing left to do."""
@@ -180,28 +137,16 @@ def read_records(output: str) -> Iterator[Record]:
         yield from json.load(file) if output.endswith(".json") else map(json.loads, file)
 
 
+def _as_lines(records: Iterator[Record]) -> Iterator[str]:
+    return (json.dumps(record) + "\n" for record in records)
+
+
 def _as_array(records: Iterator[Record]) -> Iterator[str]:
     before = "["
     for record in records:
         yield before + json.dumps(record)
         before = ",\n"
     yield "]\n" if before != "[" else "[]\n"
-
-
-def _compare(settings: Settings, file: Path, place: Path) -> None:
-    """See that `file` holds these settings."""
-    try:
-        there = json.loads(file.read_text())
-    except (OSError, ValueError):
-        there = None
-    if not isinstance(there, dict):
-        raise UserError(f"{place} exists already; remove it, or choose another output")
-    for key, value in settings.items():
-        if there.get(key) != value:
-            raise UserError(
-                f"{place} belongs to a run with another {key} ({_short(there.get(key))}; now {_short(value)}); "
-                "remove it, or choose another output"
-            )
 
 
 def _parts(output: str) -> Path:
@@ -211,31 +156,3 @@ def _parts(output: str) -> Path:
 def _beside(output: Path) -> Path:
     """Where the settings of a finished file are."""
     return Path(f"{output}.settings.json")
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    """As they come back from JSON."""
-    return json.loads(json.dumps(dict(settings), default=str))
-
-
-def _write(path: Path, pieces: Iterable[str]) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.writelines(pieces)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """A kill may have cut the last line."""
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        os.truncate(path, end)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rlaifv_jax.answer_file import AnswerFile, is_complete, read_records
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.records.answer_file import AnswerFile, is_complete, read_records
 
 SETTINGS = {"temperature": 0.7}
 # Of no question, of too few answers, and of nothing at all.
@@ -26,7 +26,7 @@ def records(output: Path) -> list[int]:
 
 def close(file: AnswerFile) -> None:
     """As a kill does."""
-    file._file.close()
+    file._part.close()
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])

@@ -1,0 +1,322 @@
+"""Answers with claims and the labeler's feedback on them → preference pairs as training reads them.
+
+DIR/00000.parquet, …    RLAIF-V schema with pictures inside, and `org_infos`: where every pair comes from
+DIR/pairs.jsonl         the same in the original's form, without pictures
+DIR/report.json         how many answers and pairs every filter left out
+DIR/manifest.json       what decided all this; written last
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jax.experimental import multihost_utils
+
+from rlaifv_jax import parallel
+from rlaifv_jax.cli import say
+from rlaifv_jax.data.encode import is_unicode
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback import balance as balancing
+from rlaifv_jax.feedback import pairs as rules_of_pairs
+from rlaifv_jax.feedback.balance import BALANCES, balance
+from rlaifv_jax.feedback.fields import Record, answer_of, find, group_of, question_of
+from rlaifv_jax.feedback.pairs import Judged, Pair, Rules, accepts, make_pairs
+from rlaifv_jax.feedback.stage import notes
+from rlaifv_jax.records.settings import compare, plain, write_whole
+from rlaifv_jax.records.shards import MANIFEST
+from rlaifv_jax.records.source import Input
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TEXTS = ("question", "chosen", "rejected", "origin_dataset", "origin_split", "idx", "image_path", "ds_question_id")
+SCHEMA = pa.schema(
+    [("ds_name", pa.string()), ("image", IMAGE), *((name, pa.string()) for name in (*TEXTS, "org_infos"))]
+)
+ROWS = 256  # of a row group: so many pictures are in memory at once
+KEYS = ("yes", "Yes", "no", "No")
+CODE = (rules_of_pairs, balancing)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is kept of an answer while pairs are made. row: in the answers' source. id: question_id as text."""
+
+    row: int
+    id: str
+    group: str
+    question: str
+    text: str
+    claims: tuple[str, ...]
+
+
+def judge(answers: Iterable[Record], feedback: Iterable[Record], counts: Counter[str]) -> list[Judged]:
+    """Bring answers and verdicts together.
+
+    They are told apart by question_id; where that is not unique, by the text of the answer too, which feedback repeats.
+    Answers of a question that is asked again later, after others, are left out, as in the original.
+    """
+    kept, known = _answers(answers, counts)
+    verdicts: dict[int, list[tuple[str, bool]]] = {}
+    faulty: set[int] = set()
+    for record in feedback:
+        counts["claims"] += 1
+        key = str(record.get("question_id"))
+        place = known.get((key, None), known.get((key, find(record, "origin_answer"))))
+        if place is None:
+            counts["claims about answers that are not there"] += 1
+            continue
+        if "error" in record:
+            counts["claims with an error"] += 1
+            faulty.add(place)
+            continue
+        scores = record.get("scores")
+        if not isinstance(scores, Mapping) or not all(isinstance(scores.get(key), int | float) for key in KEYS):
+            raise UserError(f"pairs: feedback on question_id {key} has no scores of yes, Yes, no and No")
+        accepted = accepts(scores)
+        counts["claims that were rejected"] += not accepted
+        question = record.get("raw_question", record.get("question"))
+        verdicts.setdefault(place, []).append((str(question), accepted))
+    counts["answers with a claim that has an error"] = len(faulty)
+    counts["answers without verdicts"] = len(kept) - len(faulty | verdicts.keys())
+    return [
+        Judged(place, answer.group, answer.question, answer.text, answer.claims, tuple(verdicts[place]))
+        for place, answer in enumerate(kept)
+        if place in verdicts and place not in faulty
+    ]
+
+
+def _answers(records: Iterable[Record], counts: Counter[str]) -> tuple[list[Answer], dict[tuple[str, str | None], int]]:
+    """Those that can be used, and where each stands by (question_id, None) or (question_id, text)."""
+    kept: list[Answer] = []
+    asked: set[tuple[str, str]] = set()
+    current: tuple[str, str] | None = None
+    for row, record in enumerate(records):
+        counts["answers"] += 1
+        where = f"answers, record {row}"
+        answer = Answer(
+            row,
+            str(record.get("question_id", row)),
+            group_of(record),
+            question_of(record, where),
+            answer_of(record, where),
+            tuple(record.get("facts") or ()),
+        )
+        key = (answer.group, answer.question)
+        if key != current:
+            if key in asked:
+                counts["answers of a question that was asked before"] += 1
+                continue
+            asked.add(key)
+            current = key
+        kept.append(answer)
+    times = Counter(answer.id for answer in kept)
+    known: dict[tuple[str, str | None], int] = {}
+    for place, answer in enumerate(kept):
+        name = (answer.id, None if times[answer.id] == 1 else answer.text)
+        counts["answers with the number and text of another"] += name in known
+        known.setdefault(name, place)
+    return kept, known
+
+
+@dataclass(frozen=True)
+class Making:
+    """rules, balance: which pairs are made, see `Rules` and `BALANCES`. name: `ds_name` of their rows. shard_rows: most
+    in a file."""
+
+    rules: Rules
+    balance: str
+    name: str
+    shard_rows: int
+
+    def __post_init__(self) -> None:
+        if self.balance not in BALANCES:
+            raise UserError(f"pairs.balance is {self.balance!r}; it can be {', '.join(map(repr, BALANCES))}")
+        if self.shard_rows < 1:
+            raise UserError(f"pairs.shard_rows is {self.shard_rows}; it must be 1 or more")
+
+
+def make(answers: Input, feedback: Input, directory: Path, making: Making, pictures: Pictures) -> None:
+    """Make pairs, unless they are there already; the first process does it and the others wait.
+
+    Raises:
+      UserError: the directory belongs to other settings, or not one pair is left.
+    """
+    settings = {"stage": "pairs", "answers": answers.fingerprint, "feedback": feedback.fingerprint, **asdict(making)}
+    manifest = directory / MANIFEST
+    if parallel.is_main():
+        if manifest.exists():
+            compare(plain(settings), manifest, directory)
+            say(f"pairs: {directory} is complete; nothing to do (remove it to do it again)")
+        else:
+            for line in _make(answers, feedback, directory, making, pictures):
+                say(f"pairs: {line}")
+            write_whole(manifest, [json.dumps({**plain(settings), "notes": plain(notes(CODE))}, indent=2)])
+    multihost_utils.sync_global_devices("pairs are made")
+
+
+def _make(answers: Input, feedback: Input, directory: Path, making: Making, pictures: Pictures) -> list[str]:
+    """Write all files; returns lines for the person at the terminal."""
+    counts = Counter[str]()
+    judged = judge(answers, feedback, counts)
+    pairs, how = balance(make_pairs(judged, making.rules, counts), making.balance, counts)
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in (*directory.glob("*.parquet"), directory / "pairs.jsonl"):
+        old.unlink(missing_ok=True)
+    labeler = find(next(iter(feedback), {}), "model_path")
+    rows = _rows(pairs, answers, pictures, {"name": making.name, "labeler": labeler}, counts)
+    written = _write_rows(rows, directory, making.shard_rows)
+    counts["pairs"] = written
+    report = {"counts": dict(counts), "balance": how, **statistics(pairs)}
+    write_whole(directory / "report.json", [json.dumps(report, indent=2) + "\n"])
+    if not written:
+        raise UserError(f"pairs: not one pair is left: {'; '.join(f'{n} {what}' for what, n in counts.items())}")
+    lines = [f"{written} pairs from {counts['answers']} answers; {how}"]
+    return lines + [f"{count} {what}" for what, count in counts.items() if count and what not in ("pairs", "answers")]
+
+
+def statistics(pairs: Sequence[Pair]) -> dict[str, float]:
+    """Means over pairs: words, claims and rejected claims of both sides."""
+    found: dict[str, float] = {}
+    for side in ("chosen", "rejected"):
+        answers = [getattr(pair, side) for pair in pairs]
+        for what, values in (
+            ("words", [len(answer.answer.split()) for answer in answers]),
+            ("claims", [len(answer.verdicts) for answer in answers]),
+            ("claims rejected", [answer.rejected for answer in answers]),
+        ):
+            found[f"mean {what}, {side}"] = sum(values) / max(len(values), 1)
+    return found
+
+
+def _rows(
+    pairs: Sequence[Pair],
+    answers: Input,
+    pictures: Pictures,
+    about: Mapping[str, Any],
+    counts: Counter[str],
+) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """(the original's record, the parquet row) of every pair. about: name of the set, labeler."""
+    wanted = {side.index for pair in pairs for side in (pair.chosen, pair.rejected)}
+    records = _records(answers, wanted)
+    for pair in pairs:
+        chosen, rejected = (records[side.index] for side in (pair.chosen, pair.rejected))
+        record = original_record(pair, chosen, rejected)
+        try:
+            data = pictures.read(chosen)
+        except BadRow:
+            counts["pairs whose picture cannot be read"] += 1
+            continue
+        ids = [str(side.get("question_id")) for side in (chosen, rejected)]
+        infos = record["org_infos"] | {"question_ids": ids}
+        if not all(map(is_unicode, (record["question"], record["chosen"], record["rejected"]))):
+            counts["pairs with half of a surrogate pair"] += 1
+            continue
+        origin = {
+            "type": find(chosen, "type"),
+            "model": chosen.get("model_path"),
+            "labeler": about["labeler"],
+            "scores": list(pair.scores),
+        }
+        yield (
+            record,
+            {
+                "ds_name": about["name"],
+                "image": None if data is None else {"bytes": data, "path": record["image_path"]},
+                "question": record["question"],
+                "chosen": record["chosen"],
+                "rejected": record["rejected"],
+                "origin_dataset": str(find(chosen, "origin_dataset") or ""),
+                "origin_split": json.dumps(origin),
+                "idx": "-".join([record["ds_question_id"], *ids]),
+                "image_path": record["image_path"],
+                "ds_question_id": record["ds_question_id"],
+                "org_infos": json.dumps(infos),
+            },
+        )
+
+
+def _records(answers: Input, wanted: set[int]) -> dict[int, Record]:
+    """By place among the answers that are used, as `judge` counts them."""
+    kept, _ = _answers(answers, Counter())
+    rows = {kept[place].row: place for place in wanted}
+    return {rows[row]: record for row, record in enumerate(answers) if row in rows}
+
+
+def original_record(pair: Pair, chosen: Record, rejected: Record) -> Record:
+    """The original's record of a pair (get_preference_pairs.py), but with the reference where it is nested deeper."""
+    path = str(find(chosen, "image_path") or "")
+
+    def side(judged: Judged, score: float) -> dict[str, Any]:
+        verdicts = {question: "1" if accepted else "0" for question, accepted in judged.verdicts}
+        whole = score == int(score)
+        return {"judge": verdicts, "score": str(int(score) if whole else score)}
+
+    def claims(record: Record) -> dict[str, Any]:
+        return {key: record[key] for key in ("facts", "changed_facts") if key in record}
+
+    infos = {
+        "ds_question_id": pair.chosen.group,
+        "reference": find(chosen, "reference") or "",
+        "origin_file": find(chosen, "origin_file") or "",
+        "chosen_infos": claims(chosen),
+        "rejected_infos": claims(rejected),
+        "scores": {
+            "chosen": side(pair.chosen, pair.scores[0]),
+            "rejected": side(pair.rejected, pair.scores[1]),
+        },
+    }
+    return {
+        "image_id": path.split("/")[-1],
+        "image_path": path,
+        "ds_question_id": pair.chosen.group,
+        "question": pair.chosen.question,
+        "chosen": pair.chosen.answer,
+        "rejected": pair.rejected.answer,
+        "org_infos": infos,
+    }
+
+
+def _write_rows(rows: Iterator[tuple[Record, dict[str, Any]]], directory: Path, shard_rows: int) -> int:
+    """Everything goes beside its place first, so that the files are whole or not there."""
+    partial = directory / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    written = 0
+    group: list[dict[str, Any]] = []
+    writer: pq.ParquetWriter | None = None
+    with open(partial / "pairs.jsonl", "w", encoding="utf-8") as lines:
+        for record, row in rows:
+            lines.write(json.dumps(record) + "\n")
+            if written % shard_rows == 0:
+                _flush(writer, group)
+                writer = _next(writer, partial / f"{written // shard_rows:05}.parquet")
+            group.append(row)
+            written += 1
+            if len(group) == ROWS:
+                _flush(writer, group)
+    _flush(writer, group)
+    if writer:
+        writer.close()
+    for file in sorted(partial.iterdir()):
+        file.replace(directory / file.name)
+    partial.rmdir()
+    return written
+
+
+def _flush(writer: pq.ParquetWriter | None, group: list[dict[str, Any]]) -> None:
+    if writer and group:
+        writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
+        group.clear()
+
+
+def _next(writer: pq.ParquetWriter | None, file: Path) -> pq.ParquetWriter:
+    if writer:
+        writer.close()
+    return pq.ParquetWriter(file, SCHEMA)

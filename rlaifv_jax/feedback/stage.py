@@ -1,0 +1,94 @@
+"""What every stage has in common: shards in, shards out, resumable, the same however the work is shared or killed."""
+
+import hashlib
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import jax
+from tqdm import tqdm
+
+from rlaifv_jax.cli import say
+from rlaifv_jax.records.part import Record
+from rlaifv_jax.records.shards import Shards, read_shards
+from rlaifv_jax.records.source import Input
+
+Unit = Sequence[Record]  # records that are worked on together, and lost together by a kill
+LIBRARIES = ("rlaifv-jax", "jax", "flax", "transformers")
+
+
+class Stage(Protocol):
+    """code: modules that do the work."""
+
+    name: str
+    code: Sequence[ModuleType]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides the records, known before anything is loaded."""
+
+    def load(self, source: Input) -> Mapping[str, Any]:
+        """Make ready to work; returns what else decides the records, such as a fingerprint of weights."""
+
+    def units(self, shard: int, records: list[Record]) -> list[Unit]:
+        """Cut a shard's records into units."""
+
+    def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
+        """The records of every unit that is not done, by its number, in any order. What a unit gives must not depend on
+        which others are done."""
+
+    def summary(self, records: Iterable[Record]) -> Sequence[str]:
+        """Lines for the person at the terminal about all finished records; the first says what there is."""
+
+
+def run(stage: Stage, source: Input, directory: Path) -> None:
+    """Write the shards of a stage that are not there yet, and say what there is.
+
+    Raises:
+      UserError: the directory holds something else, or the stage cannot do what it is asked.
+    """
+    process, processes = jax.process_index(), jax.process_count()
+    settings = {"stage": stage.name, "input": source.fingerprint, **stage.settings}
+    shards = Shards(directory, settings, notes(stage.code), source.count, process, processes)
+    if shards.finished:
+        if process == 0:
+            say(f"{stage.name}: {directory} is complete; nothing to do (remove it to do it again)")
+        shards.wait()
+        return
+    if process == 0 and not shards.same_notes:
+        say(f"warning: {directory} was begun with other code or libraries, see its manifest.json")
+    if left := shards.left:
+        shards.keep(stage.load(source))
+        mine = range(process, shards.count, processes)
+        bar = tqdm(
+            total=sum(source.length(number) for number in mine),
+            initial=sum(source.length(number) for number in mine if number not in left),
+            unit="record",
+            desc=stage.name,
+            disable=process > 0,
+        )
+        with bar:
+            for number in left:
+                units = stage.units(number, source.read(number))
+                shard = shards.begin(number, len(units))
+                bar.update(sum(len(units[unit]) for unit in shard.done))
+                for unit, records in stage.work(units, shard.done):
+                    shard.add(unit, records)
+                    bar.update(len(units[unit]))
+                shard.finish()
+    shards.wait()
+    if process == 0:
+        for line in stage.summary(read_shards(directory)):
+            say(f"{stage.name}: {line}")
+
+
+def notes(code: Sequence[ModuleType]) -> dict[str, Any]:
+    """What is worth knowing of how records came about, and need not be the same to go on with them."""
+    digest = hashlib.sha256()
+    for module in code:
+        digest.update(inspect.getsource(module).encode())
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {"code": digest.hexdigest()[:16], "versions": versions}

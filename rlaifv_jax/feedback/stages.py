@@ -1,0 +1,157 @@
+"""The stages of a config: what each reads, what does its work, and where its records go."""
+
+from pathlib import Path
+from typing import Any
+
+from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.questions import Questions
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback import pair_files, prompts
+from rlaifv_jax.feedback.divide import Divide
+from rlaifv_jax.feedback.fields import Record, find, group_of
+from rlaifv_jax.feedback.functions import Named, load_function
+from rlaifv_jax.feedback.pairs import Rules
+from rlaifv_jax.feedback.question import Question
+from rlaifv_jax.feedback.score import LabelerOptions, Score
+from rlaifv_jax.feedback.stage import run
+from rlaifv_jax.feedback.writers import Writer, WriterOptions, make_writer
+from rlaifv_jax.records.source import Input
+
+NOT_OF_WRITERS = ("input", "function", "prompt", "pieces", "mismatch")
+
+
+class Feedback:
+    """A config, and the directories of its stages."""
+
+    def __init__(self, config: Any):
+        self.config = config
+        self.output = Path(config.output_dir)
+        if config.shard_answers < 1:
+            raise UserError(f"shard_answers is {config.shard_answers}; it must be 1 or more")
+
+    # ---------------------------------------------------------------- the stages, each from its files to its files
+
+    def candidates(self) -> None:
+        """Ask the policy the questions, by rlaifv_jax.generate."""
+        from rlaifv_jax.generate import generate, parse_arguments
+
+        policy = self.config.policy
+        if not policy.model:
+            raise UserError("policy.model is not set; name the model that answers the questions")
+        given = {
+            "model": policy.model,
+            "questions": self.config.questions,
+            "output": self.candidates_file,
+            "seed": self.config.seed,
+            **{name: value for name, value in policy.items() if name != "model" and value not in ("", 0)},
+            "temperature": policy.temperature,
+        }
+        self.output.mkdir(parents=True, exist_ok=True)
+        generate(parse_arguments([f"--{name.replace('_', '-')}={value}" for name, value in given.items()]))
+
+    def divide(self) -> None:
+        section = self.config.divide
+        path = section.input or self.config.candidates or self.candidates_file
+        if not (section.input or self.config.candidates or Path(path).exists()):
+            raise UserError(f"candidates is not set and there is no {path}; give answers, or start from --questions")
+        stage = Divide(
+            by=self._by("divide"),
+            prompt=prompts.load("split", section.prompt),
+            pieces=section.pieces,
+            legacy_bullets=self.config.legacy_bullet_parsing,
+        )
+        run(stage, self._open(path), self.output / "divide")
+
+    def question(self) -> None:
+        section = self.config.question
+        stage = Question(
+            by=self._by("question"),
+            prompt=prompts.load("question", section.prompt),
+            legacy_bullets=self.config.legacy_bullet_parsing,
+            mismatch=section.mismatch,
+        )
+        run(stage, self._open(section.input or self._made("divide")), self.output / "question")
+
+    def score(self) -> None:
+        section = self.config.score
+        source = self._open(section.input or self._made("question"))
+        options = LabelerOptions(**{name: section[name] for name in section if name not in ("input", "prompt")})
+        stage = Score(options, prompts.load("check", section.prompt), self._pictures(source))
+        run(stage, source, self.output / "score")
+
+    def pairs(self) -> None:
+        section = self.config.pairs
+        answers = self._open(section.answers or self._made("question"))
+        feedback = self._open(section.feedback or self._made("score"))
+        rules = Rules(
+            score=section.score,
+            difference=section.difference,
+            cap=section.cap,
+            cap_by=section.cap_by,
+            consistent=section.consistent,
+            seed=self.config.seed,
+        )
+        pair_files.make(
+            answers,
+            feedback,
+            self.output / "pairs",
+            pair_files.Making(rules, section.balance, section.name, section.shard_rows),
+            self._pictures(answers),
+        )
+
+    def all(self) -> None:
+        """The chain; stages that are complete are left alone."""
+        if not self.config.candidates and self.config.questions:
+            self.candidates()
+        self.divide()
+        self.question()
+        self.score()
+        self.pairs()
+
+    # ---------------------------------------------------------------- what they have in common
+
+    @property
+    def candidates_file(self) -> str:
+        return str(self.output / "candidates.jsonl")
+
+    def _made(self, stage: str) -> str:
+        directory = self.output / stage
+        if not directory.exists():
+            raise UserError(f"there is no {directory}; run the stage {stage!r} first, or say where its records are")
+        return str(directory)
+
+    def _open(self, path: str) -> Input:
+        def group(record: Record) -> tuple[str, str]:
+            return group_of(record), str(find(record, "origin_question") or record.get("raw_question"))
+
+        return Input(path, group, self.config.shard_answers)
+
+    def _by(self, stage: str) -> Writer | Named:
+        section = self.config[stage]
+        if section.function:
+            return load_function(section.function, f"{stage}.function")
+        options = WriterOptions(**{name: section[name] for name in section if name not in NOT_OF_WRITERS})
+        return make_writer(options, self.config.seed, stage)
+
+    def _pictures(self, source: Input) -> Pictures:
+        folders: list[str | None] = [self.config.image_folder or None]
+        questions = None
+        if self.config.questions:
+            questions = Questions(self.config.questions)
+            folders.append(questions.table.folder(0))
+        return Pictures([*folders, *source.folders, ""], ByQuestion(questions) if questions else None)
+
+
+class ByQuestion:
+    """Finds the pictures of answers whose records do not name them, in the file of questions."""
+
+    def __init__(self, questions: Questions):
+        self.questions = questions
+        self.places = {
+            (group_of(questions.record(question)), question.text): question for question in reversed(questions.asked)
+        }
+
+    def __call__(self, record: Record) -> bytes | None:
+        asked = find(record, "origin_question") or record.get("raw_question") or record.get("question")
+        question = self.places.get((group_of(record), str(asked)))
+        return None if question is None else self.questions.image(question)

@@ -1,0 +1,43 @@
+"""A language model alone: Llama-family decoders that see no images. Models with a tower build on it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.models.decoder import Decoder, DecoderConfig
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.ops.attention import Layout
+from rlaifv_jax.ops.logprob import target_log_probs
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    decoder: DecoderConfig
+    image_size: int = 0
+    image_tokens: int = 0
+
+
+class TextModel(nnx.Module):
+    """config: has at least the fields of `TextConfig`."""
+
+    def __init__(self, config: Any, *, rngs: nnx.Rngs):
+        self.config = config
+        self.decoder = Decoder(config.decoder, rngs=rngs)
+
+    def embed(self, batch: Batch, compute: Compute) -> jax.Array:
+        """Rows → embeddings [B, T, D]."""
+        return self.decoder.embed(batch.tokens)
+
+    def hidden(self, batch: Batch, compute: Compute) -> jax.Array:
+        """Rows → final hidden states [B, T, D]."""
+        layout = Layout(batch.segments, batch.branches, batch.positions)
+        return self.decoder(self.embed(batch, compute), layout, compute)
+
+    def log_probs(self, batch: Batch, compute: Compute) -> jax.Array:
+        """float32[B, R]: log-probability of every target of the batch."""
+        hidden = self.hidden(batch, compute)
+        head = self.decoder.head.kernel[...]
+        return target_log_probs(hidden, head, batch.sources, batch.targets, vocab_block=compute.vocab_block)

@@ -1,0 +1,90 @@
+"""A journal of finished work: a line for each finished unit, in any order, appended and flushed."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlaifv_jax.errors import UserError
+
+Record = dict[str, Any]
+Valid = Callable[[int, list[Record]], bool]  # whether an index with these records is one of ours
+
+
+class Part:
+    """One process's journal. Only one may have it open; what a kill tore off at its end is dropped.
+
+    Args:
+      path: of the journal. owner: what it belongs to, for messages.
+
+    Raises:
+      UserError: another run has it open.
+      OSError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, owner: Path):
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
+        self._lock(owner)
+        _drop_torn_line(path)
+
+    def add(self, index: int, records: Sequence[Record]) -> None:
+        """The finished records of a unit."""
+        self._file.write(json.dumps({"index": index, "records": list(records)}, default=str) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _lock(self, owner: Path) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                return  # a disk without locks
+            raise UserError(
+                f"{owner}: another run is writing it. Hosts that share the work have to be joined: those of a "
+                "TPU pod slice are, others by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+            ) from None
+
+
+def places(files: Sequence[Path], valid: Valid) -> dict[int, tuple[Path, int]]:
+    """File and byte of every finished unit in these journals; what is no whole line of ours is left out."""
+    found = {}
+    for file in files:
+        start = 0
+        with open(file, "rb") as stream:
+            for line in stream:
+                if (index := _index(line, valid)) is not None:
+                    found[index] = (file, start)
+                start += len(line)
+    return found
+
+
+def in_order(places: dict[int, tuple[Path, int]]) -> Iterator[Record]:
+    """The records of all units, by index."""
+    for index in sorted(places):
+        file, start = places[index]
+        with open(file, "rb") as stream:
+            stream.seek(start)
+            yield from json.loads(stream.readline())["records"]
+
+
+def _index(line: bytes, valid: Valid) -> int | None:
+    """The unit that a line belongs to; None for what a kill or somebody else has left."""
+    try:
+        entry = json.loads(line)
+        index, records = entry["index"], entry["records"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return index if type(index) is int and isinstance(records, list) and valid(index, records) else None
+
+
+def _drop_torn_line(path: Path) -> None:
+    """A kill may have cut the last line."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        os.truncate(path, end)

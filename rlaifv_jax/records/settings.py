@@ -1,0 +1,47 @@
+"""What decides the content of a file, kept beside it, and compared before anything is added to it."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlaifv_jax.errors import UserError
+
+Settings = Mapping[str, Any]
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """As they come back from JSON."""
+    return json.loads(json.dumps(dict(settings), default=str))
+
+
+def compare(settings: Settings, file: Path, place: Path) -> None:
+    """See that `file` holds these settings. Raises `UserError` naming the first that differs."""
+    try:
+        there = json.loads(file.read_text())
+    except (OSError, ValueError):
+        there = None
+    if not isinstance(there, dict):
+        raise UserError(f"{place} exists already; remove it, or choose another output")
+    for key, value in settings.items():
+        if there.get(key) != value:
+            raise UserError(
+                f"{place} belongs to a run with another {key} ({_short(there.get(key))}; now {_short(value)}); "
+                "remove it, or choose another output"
+            )
+
+
+def write_whole(path: Path, pieces: Iterable[str]) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        file.writelines(pieces)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
