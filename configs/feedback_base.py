@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     # from questions. Where answers are given, the file of questions only helps to find their pictures.
     config.candidates = ""
     config.questions = ""  # also --questions
+    config.update({"start": 0, "end": -1})  # rows of it that are asked; -1: to the last
     config.image_folder = ""  # where relative picture paths may start, beside the folders of questions and answers
 
     # Who answers the questions, with rlaifv_jax.generate.
@@ -65,5 +66,5 @@ def get_config() -> ConfigDict:
     config.best_of_n.by = "reward"  # log π - log π_ref a token; or 'likelihood': log π a token
     config.best_of_n.n = 0  # the first n answers; 0: all
     config.best_of_n.image_aspect_ratio = "pad"
-    config.best_of_n.update({"dtype": "", "tensor": 0, "longest_row": 4096})
+    config.best_of_n.update({"dtype": "", "tensor": 0, "row_length": 0, "longest_row": 4096})
     return config.lock()

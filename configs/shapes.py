@@ -3,9 +3,10 @@
     python -m rlaifv_jax.train --config=configs/shapes.py            DPO on the shipped policy
     python -m rlaifv_jax.train --config=configs/shapes.py:base       SFT on true captions and questions
     python -m rlaifv_jax.train --config=configs/shapes.py:policy     SFT of the base on captions with a bias
+    python -m rlaifv_jax.train --config=configs/shapes.py:labeler    SFT of another model, mostly on yes/no questions
 
 `python -m rlaifv_jax.shapes.demo` (`make demo`) makes the pairs for the first;
-`python -m rlaifv_jax.shapes.build` makes data and models of the other two. Both run these very configs.
+`python -m rlaifv_jax.shapes.build` makes data and models of the others. Both run these very configs.
 Small models need large steps: the learning rate of DPO is 200 times that of the 7B model.
 """
 
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-STAGES = ("base", "policy", "dpo")
+STAGES = ("base", "policy", "labeler", "dpo")
 
 
 def get_config(stage: str | None = None) -> ConfigDict:
@@ -44,16 +45,14 @@ def get_config(stage: str | None = None) -> ConfigDict:
         return config
 
     config.train.objective = "sft"
-    config.model.path = f"out/shapes/{'start' if stage == 'base' else 'models/base'}"
+    starts = {"base": "start", "policy": "models/base", "labeler": "labeler_start"}
+    config.model.path = f"out/shapes/{starts[stage]}"
     config.data.path = f"out/shapes/{stage}.parquet"
     config.output_dir = f"out/shapes/runs/{stage}"
-    config.train.row_length = 112 if stage == "base" else 128  # biased captions can be two sentences longer
+    config.train.row_length = 144
     config.optim.beta2 = 0.98
-    if stage == "base":
-        config.train.steps = 1100
-        config.optim.lr = 2e-3
+    config.train.steps = {"base": 1100, "policy": 500, "labeler": 4000}[stage]
+    config.optim.lr = 1e-3 if stage == "policy" else 2e-3
+    if stage != "policy":
         config.optim.warmup_ratio = 0.05
-    else:
-        config.train.steps = 500
-        config.optim.lr = 1e-3
     return config

@@ -26,8 +26,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.jaxpr_flops import dot_flops
 from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models.blueprint import Blueprint, blueprint
-from rlaifv_jax.models.families import Family, family_of
-from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD, KNOWN_TOWERS
+from rlaifv_jax.models.families import Family
 from rlaifv_jax.ops.attention import KERNELS, Layout
 from rlaifv_jax.ops.flash import kernel_flops
 
@@ -61,10 +60,8 @@ class SliceJob:
 @lru_cache(maxsize=4)
 def find_model(path: str, vision_path: str) -> Model:
     """The sizes of a published model by its hub id, or those of a model that can be opened. No weights are read."""
-    if path in published.MODELS:
-        raw = published.MODELS[path]
-        family = family_of(raw, path)
-        config = family.parse(raw, path, KNOWN_TOWERS[raw["mm_vision_tower"]], (CLIP_MEAN, CLIP_STD))
+    if known := published.sizes_of(path):
+        family, config = known
         return Model(family, config, blueprint(family.module, config))
     if not path:
         raise UserError("model.path is not set; give --config.model.path=PATH or a hub id")

@@ -95,6 +95,8 @@ def config_command(
         run(*words, config)
 
     def parse(argv: list[str]) -> list[str]:
+        own = [f"--{name.replace('_', '-')}" for name in flags.FLAGS]  # --dry-run is --dry_run
+        argv = [word.replace("-", "_").replace("__", "--", 1) if word in own else word for word in argv]
         try:
             return flags.FLAGS(argv)
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:

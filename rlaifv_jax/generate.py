@@ -12,6 +12,9 @@ or a prompt that is too long becomes a record with an `error` and an empty answe
 Kill it at any time: the same command goes on behind what is finished, and the file comes out the same. On several hosts
 start the same command on each; they share the questions, and OUTPUT must be on a disk that all of them see.
 
+--best-of 8 --reference BASE writes the best of eight answers, by the length-normalised reward of DPO; all eight stay
+in OUTPUT.candidates.jsonl.
+
 An answer depends on the question, --seed and its number alone, not on what else is asked, when or where.
 """
 
@@ -37,9 +40,17 @@ def generate(given: argparse.Namespace) -> int:
     from rlaifv_jax.records.answer_file import is_complete
     from rlaifv_jax.sampling.load import Speaker
 
-    check_counts(n=(given.n, 0), slots=(given.slots, 0), branches=(given.branches, 0), tensor=(given.tensor, 0))
+    check_counts(
+        n=(given.n, 0),
+        slots=(given.slots, 0),
+        branches=(given.branches, 0),
+        tensor=(given.tensor, 0),
+        best_of=(given.best_of, 0),
+    )
     if os.path.realpath(given.questions) == os.path.realpath(given.output):
         raise UserError("--output is the file of questions; choose another")
+    if given.best_of:
+        return best_of(given)
     questions = Questions(given.questions, given.start, given.end)
     parallel.initialize()
     speaker = Speaker(given.model, **speaker_options(given))
@@ -54,6 +65,25 @@ def generate(given: argparse.Namespace) -> int:
     else:
         errors = asking.answer_all()
     return 1 if errors and given.fail_on_errors else 0
+
+
+def best_of(given: argparse.Namespace) -> int:
+    """Ask for `given.best_of` answers to each question, and keep the best: see rlaifv_jax.feedback.best_of_n."""
+    from rlaifv_jax import parallel
+    from rlaifv_jax.feedback.best_of_n import choose_into
+
+    if given.n:
+        raise UserError("--n and --best-of both say how many answers there are; give one of them")
+    if given.best_by == "reward" and not given.reference:
+        raise UserError(
+            "--best-of needs --reference, the model that the policy was trained from, or --best-by likelihood"
+        )
+    asked = argparse.Namespace(**vars(given))
+    asked.n, asked.best_of, asked.output = given.best_of, 0, f"{given.output}.candidates.jsonl"
+    status = generate(asked)
+    parallel.initialize()
+    choose_into(given, asked.output)
+    return status
 
 
 def candidates(checkpoint: Mapping[str, Any]) -> Sampling:
@@ -75,6 +105,16 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--start", type=int, default=0, help="first row that is asked (default 0)")
     parser.add_argument("--end", type=int, default=-1, help="row behind the last that is asked (default: all)")
+    group = parser.add_argument_group("the best of several", "chosen by what training has changed in a model")
+    group.add_argument("--best-of", type=int, default=0, metavar="N", help="write the best of so many answers")
+    group.add_argument("--reference", help="the model that the policy was trained from")
+    group.add_argument("--policy", help="the trained model of the reward (default: --model)")
+    group.add_argument(
+        "--best-by",
+        choices=("reward", "likelihood"),
+        default="reward",
+        help="log π - log π_ref a token, or log π a token (default: reward)",
+    )
     parser.add_argument("--fail-on-errors", action="store_true", help="exit with status 1 if a record has an error")
     add_model_flags(parser)
     add_sampling_flags(parser)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from rlaifv_jax.data.packing import Sizes
+from rlaifv_jax.models.families import Family, family_of
+from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD, KNOWN_TOWERS
 
 IMAGE_TOKENS = 576
 
@@ -35,6 +37,28 @@ MODELS: dict[str, dict[str, Any]] = {
     "liuhaotian/llava-v1.5-13b": _13B,
     "openbmb/RLAIF-V-7B": _7B,
 }
+
+
+LLAMA3_8B: dict[str, Any] = {  # what the published split and question models are
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+}
+
+
+def sizes_of(path: str) -> tuple[Family, Any] | None:
+    """Family and config of a published model by its hub id; None for any other."""
+    if path not in MODELS:
+        return None
+    raw = MODELS[path]
+    family = family_of(raw, path)
+    return family, family.parse(raw, path, KNOWN_TOWERS[raw["mm_vision_tower"]], (CLIP_MEAN, CLIP_STD))
 
 
 def lengths(count: int, seed: int = 0, kind: str = "normal") -> Sizes:

@@ -22,9 +22,17 @@ class Pictures:
         self.folders = list(dict.fromkeys(folder for folder in folders if folder is not None)) or [""]
         self.elsewhere = elsewhere
 
+    def names(self, record: dict[str, Any]) -> bool:
+        """Whether the record names a picture, or one is to be had elsewhere."""
+        return any(self._names(record).values()) or bool(self.elsewhere and self.elsewhere(record) is not None)
+
+    @staticmethod
+    def _names(record: dict[str, Any]) -> dict[str, Any]:
+        return {"image": _named(record, "image"), "image_path": _named(record, "image_path")}
+
     def read(self, record: dict[str, Any]) -> bytes | None:
         """The encoded picture, None where the record names none. Raises `BadRow` for one that is not there."""
-        names = {"image": _named(record, "image"), "image_path": _named(record, "image_path")}
+        names = self._names(record)
         missing: BadRow | None = None
         for folder in self.folders:
             try:

@@ -95,7 +95,7 @@ class Divide:
             counts["with an error"] += "error" in record
             counts["whose end the prompt had no room for"] += "answer_cut" in record
             counts["whose list of claims was cut off"] += "raw_facts_cut" in record
-        return [f"{counts.pop('answers')} answers, {counts.pop('claims')} claims", *told("answers", counts)]
+        return [f"{counts['answers']} answers, {counts.pop('claims')} claims", *told("answers", counts)]
 
 
 def settings_of(by: Writer | Named) -> dict[str, Any]:
@@ -105,8 +105,9 @@ def settings_of(by: Writer | Named) -> dict[str, Any]:
 
 
 def told(what: str, counts: Counter[str]) -> list[str]:
-    """A line for everything that happened at all."""
-    return [f"{count} {what} {how}" for how, count in counts.items() if count]
+    """A line for everything that happened at all to some of them, which counts[what] is the number of."""
+    every = counts.pop(what)
+    return [f"{count} of {every} {what} {how}" for how, count in counts.items() if count]
 
 
 def listed(written: Written, raw: str, items: str, *, legacy: bool) -> Record:

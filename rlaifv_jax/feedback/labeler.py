@@ -52,20 +52,16 @@ def answer_tokens(prompter: Prompter, where: str) -> AnswerTokens:
     return AnswerTokens(tuple(ids))
 
 
-def branched(prompter: Prompter, questions: Sequence[str], *, image: bool) -> Encoded:
-    """What all questions about a picture have in common, once, and the rest of each as a branch.
+def branched(prompter: Prompter, prompts: Sequence[Encoded]) -> Encoded:
+    """What all prompts about a picture have in common, once, and the rest of each as a branch.
 
-    Raises `BadRow` for a question that is no text.
+    prompts: one or more, of `prompter.encode`, with the picture before the question.
     """
-    whole = [prompter.encode([Turn("user", question)], image=image).prefix for question in questions]
-    opening = prompter.encode([Turn("user", "")], image=image).prefix
-    shared = min(_common(opening, ids) for ids in whole)
-    return Encoded(
-        whole[0][:shared],
-        tuple(Answer(ids[shared:], np.zeros(len(ids) - shared, bool)) for ids in whole),
-        (),
-        prompter.config.image_tokens if image else 0,
-    )
+    opening = prompter.encode([Turn("user", "")], image=prompts[0].image_tokens > 0).prefix
+    shared = min(_common(opening, prompt.prefix) for prompt in prompts)
+    rests = [prompt.prefix[shared:] for prompt in prompts]
+    answers = tuple(Answer(rest, np.zeros(len(rest), bool)) for rest in rests)
+    return Encoded(prompts[0].prefix[:shared], answers, (), prompts[0].image_tokens)
 
 
 def _common(opening: np.ndarray, ids: np.ndarray) -> int:

@@ -173,12 +173,12 @@ def _make(answers: Input, feedback: Input, directory: Path, making: Making, pict
     rows = _rows(pairs, answers, pictures, {"name": making.name, "labeler": labeler}, counts)
     written = _write_rows(rows, directory, making.shard_rows)
     counts["pairs"] = written
+    found = [f"{count} {what}" for what, count in counts.items() if count]
     report = {"counts": dict(counts), "balance": how, **statistics(pairs)}
     write_whole(directory / "report.json", [json.dumps(report, indent=2) + "\n"])
     if not written:
-        raise UserError(f"pairs: not one pair is left: {'; '.join(f'{n} {what}' for what, n in counts.items())}")
-    lines = [f"{written} pairs from {counts['answers']} answers; {how}"]
-    return lines + [f"{count} {what}" for what, count in counts.items() if count and what not in ("pairs", "answers")]
+        raise UserError(f"pairs: not one pair is left: {'; '.join(found)}")
+    return [f"{written} pairs; {how}", *found[:-1]]
 
 
 def statistics(pairs: Sequence[Pair]) -> dict[str, float]:

@@ -110,7 +110,7 @@ class Question:
             counts["asked for one claim at a time, since questions were not as many"] += "questions_repaired" in record
             counts["with an error, which will not be scored"] += "error" in record
             counts["whose claims and questions are not as many"] += "error" not in record and not _fits(record)
-        return [f"{counts.pop('questions')} questions about {counts.pop('answers')} answers", *told("answers", counts)]
+        return [f"{counts.pop('questions')} questions about {counts['answers']} answers", *told("answers", counts)]
 
 
 def _fits(record: Record) -> bool:

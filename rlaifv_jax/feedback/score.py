@@ -10,7 +10,7 @@ speaks for no.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from types import ModuleType
 from typing import Any
@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from rlaifv_jax.data import images
-from rlaifv_jax.data.ahead import ahead
-from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoded
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import items, labeler
 from rlaifv_jax.feedback.divide import told
@@ -33,12 +32,10 @@ from rlaifv_jax.feedback.prompts import Template
 from rlaifv_jax.feedback.stage import Unit
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
-from rlaifv_jax.sampling import forward
-from rlaifv_jax.sampling.capacity import LENGTHS
-from rlaifv_jax.sampling.forward import Call, Forward, Place
+from rlaifv_jax.sampling import calls, forward
+from rlaifv_jax.sampling.calls import check_rows
+from rlaifv_jax.sampling.forward import Forward, NextToken
 from rlaifv_jax.sampling.load import Speaker
-
-AHEAD = 2  # calls whose pictures are decoded before they are wanted
 
 
 @dataclass(frozen=True)
@@ -61,20 +58,16 @@ class LabelerOptions:
     def __post_init__(self) -> None:
         if not self.model:
             raise UserError("score.model is not set; name the labeler")
-        for name in ("row_length", "longest_row"):
-            value = getattr(self, name)
-            if not (value == 0 and name == "row_length") and not 64 <= value <= LENGTHS[-1]:
-                raise UserError(f"score.{name} is {value}; it must lie between 64 and {LENGTHS[-1]}")
+        check_rows("score", self.row_length, self.longest_row)
 
 
-@dataclass
-class Account:
-    """What has been computed. positions: without padding. answered: claims, those that share a question included."""
+@dataclass(frozen=True)
+class Asked:
+    """About one picture: items, the prompt of every question that can be asked, and why others cannot."""
 
-    images: int = 0
-    positions: int = 0
-    questions: int = 0
-    answered: int = 0
+    items: list[Record]
+    prompts: dict[str, Encoded]
+    faults: dict[str, str]
 
 
 @dataclass
@@ -87,10 +80,9 @@ class Score:
     options: LabelerOptions
     prompt: Template
     pictures: Pictures
-    account: Account = field(default_factory=Account)
 
     name = "score"
-    code: Sequence[ModuleType] = (labeler, items, forward)
+    code: Sequence[ModuleType] = (labeler, items, calls, forward)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -128,74 +120,50 @@ class Score:
         return [list(group) for _, group in groupby(records, about)]
 
     def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
-        asked = [self._items(unit) for unit in units]
-        groups: dict[int, Encoded] = {}
-        questions: dict[int, list[str]] = {}
-        for number, found in enumerate(asked):
-            if not found:
-                if number not in done:
-                    yield number, []
-                continue
-            questions[number] = list(dict.fromkeys(item["question"] for item in found))
-            try:
-                groups[number] = self._encode(questions[number])
-            except BadRow as fault:
-                if number not in done:
-                    yield number, self._failed(found, str(fault))
-        order = list(groups)
-        encoded = [groups[number] for number in order]
-        calls = forward.plan(
-            encoded,
-            self.speaker.model.config.image_size,
-            self.forward.unit,
+        asked = [self._ask(unit) for unit in units]
+        order = [number for number, one in enumerate(asked) if one.prompts]
+        for number, one in enumerate(asked):
+            if number not in done and not one.prompts:
+                yield number, [self._failed(item, one.faults[item["question"]]) for item in one.items]
+        found = self.forward.next_tokens(
+            [branched(self.speaker.prompter, list(asked[number].prompts.values())) for number in order],
+            lambda place: self._pixels(asked[order[place]].items[0]),
+            {place for place, number in enumerate(order) if number not in done},
+            self.tokens.known,
             row_length=self.options.row_length,
             longest_row=self.options.longest_row,
         )
-        # A call is made again as a whole, so that what a kill has left over does not change its shapes.
-        calls = [call for call in calls if not {order[group] for group in call.groups} <= done]
-        faults: dict[int, str] = {}
+        for place, verdicts in found:
+            one = asked[order[place]]
+            faults = dict(one.faults)
+            said: dict[str, NextToken] = {}
+            if isinstance(verdicts, BadRow):
+                faults |= dict.fromkeys(one.prompts, str(verdicts))
+            else:
+                said = dict(zip(one.prompts, verdicts, strict=True))
+            yield (
+                order[place],
+                [
+                    self._failed(item, faults[item["question"]])
+                    if item["question"] in faults
+                    else self._record(item, said[item["question"]])
+                    for item in one.items
+                ],
+            )
 
-        def build(call: Call) -> tuple[tuple[Call, list[Place]], Batch]:
-            def pixels(group: int) -> np.ndarray | None:
-                try:
-                    return self._pixels(units[order[group]][0])
-                except BadRow as fault:
-                    faults[group] = str(fault)
-                    return None
-
-            batch, places = forward.build(call, encoded, pixels)
-            return (call, places), batch
-
-        waiting: dict[int, dict[int, tuple[dict[str, float], int]]] = {group: {} for group in range(len(order))}
-        left = {group: sum(group in call.groups for call in calls) for group in range(len(order))}
-        batches = ahead(build, calls, most=AHEAD)
-        for (call, places), chances, best in self.forward.next_tokens(batches, self.tokens.known):
-            for place in places:
-                verdict = self.tokens.scores(chances[place.row, place.start]), int(best[place.row, place.start])
-                waiting[place.group][place.branch] = verdict
-            self._count(call, encoded, places)
-            for group in sorted(call.groups):
-                left[group] -= 1
-                number = order[group]
-                if left[group] or number in done:
-                    continue
-                if group in faults:
-                    yield number, self._failed(asked[number], faults[group])
-                else:
-                    yield number, self._records(asked[number], questions[number], waiting.pop(group))
-
-    def _items(self, unit: Unit) -> list[Record]:
-        return [
-            item
-            for record in unit
-            for item in ([record] if items.is_item(record) else items.yes_no_items(record, self.prompt))
-        ]
-
-    def _encode(self, questions: Sequence[str]) -> Encoded:
-        encoded = branched(self.speaker.prompter, questions, image=True)
-        longest = encoded.prefix_length + max(len(answer.tokens) for answer in encoded.answers)
-        self.speaker.check_length(longest, 1)
-        return encoded
+    def _ask(self, unit: Unit) -> Asked:
+        """Every question once, however many claims raise it."""
+        asked = Asked([], {}, {})
+        for record in unit:
+            asked.items.extend([record] if items.is_item(record) else items.yes_no_items(record, self.prompt))
+        for question in dict.fromkeys(item["question"] for item in asked.items):
+            try:
+                prompt = self.speaker.prompter.encode([Turn("user", question)], image=True)
+                self.speaker.check_length(prompt.prefix_length, 1)
+                asked.prompts[question] = prompt
+            except BadRow as fault:
+                asked.faults[question] = str(fault)
+        return asked
 
     def _pixels(self, record: Record) -> np.ndarray:
         data = self.pictures.read(record)
@@ -203,33 +171,14 @@ class Score:
             raise BadRow("image_missing", "the record names no picture")
         return self.speaker.prompter.pixels(images.decode(data))
 
-    def _records(
-        self, found: Sequence[Record], questions: Sequence[str], verdicts: Mapping[int, tuple[dict[str, float], int]]
-    ) -> list[Record]:
-        number = {question: place for place, question in enumerate(questions)}
-        records = []
-        for item in found:
-            scores, best = verdicts[number[item["question"]]]
-            answer = self.speaker.tokenizer.decode([best]).strip()
-            margin = scores["yes"] + scores["Yes"] - scores["no"] - scores["No"]
-            records.append(items.feedback_record(item, answer, scores, self.options.model, margin=margin))
-        self.account.answered += len(records)
-        return records
+    def _record(self, item: Record, verdict: NextToken) -> Record:
+        scores = self.tokens.scores(verdict.chances)
+        answer = self.speaker.tokenizer.decode([verdict.best]).strip()
+        margin = scores["yes"] + scores["Yes"] - scores["no"] - scores["No"]
+        return items.feedback_record(item, answer, scores, self.options.model, margin=margin)
 
-    def _failed(self, found: Sequence[Record], error: str) -> list[Record]:
-        nothing = dict.fromkeys(WORDS, 0.0)
-        return [items.feedback_record(item, "", nothing, self.options.model, error=error) for item in found]
-
-    def _count(self, call: Call, encoded: Sequence[Encoded], places: Sequence[Place]) -> None:
-        there = {place.group for place in places}
-        for row in call.rows:
-            for piece in row:
-                if piece.group in there:
-                    group = encoded[piece.group]
-                    branches = group.answers[piece.first : piece.stop]
-                    self.account.images += group.image_tokens > 0
-                    self.account.positions += group.prefix_length + sum(len(branch.tokens) for branch in branches)
-                    self.account.questions += len(branches)
+    def _failed(self, item: Record, error: str) -> Record:
+        return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), self.options.model, error=error)
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
         counts = Counter[str]()
@@ -237,5 +186,4 @@ class Score:
             counts["claims"] += 1
             counts["with an error"] += "error" in record
             counts["accepted"] += "error" not in record and accepts(record["scores"])
-        about = f"{counts.pop('claims')} claims"
-        return [about, *told("claims", counts)]
+        return [f"{counts['claims']} claims", *told("claims", counts)]

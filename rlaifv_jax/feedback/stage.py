@@ -73,12 +73,12 @@ def run(stage: Stage, source: Input, directory: Path) -> None:
         with bar:
             for number in left:
                 units = stage.units(number, source.read(number))
-                shard = shards.begin(number, len(units))
-                bar.update(sum(len(units[unit]) for unit in shard.done))
-                for unit, records in stage.work(units, shard.done):
-                    shard.add(unit, records)
-                    bar.update(len(units[unit]))
-                shard.finish()
+                with shards.begin(number, len(units)) as shard:
+                    bar.update(sum(len(units[unit]) for unit in shard.done))
+                    for unit, records in stage.work(units, shard.done):
+                        shard.add(unit, records)
+                        bar.update(len(units[unit]))
+                    shard.finish()
     shards.wait()
     if process == 0:
         for line in stage.summary(read_shards(directory)):

@@ -1,5 +1,6 @@
 """The stages of a config: what each reads, what does its work, and where its records go."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import pair_files, prompts
+from rlaifv_jax.feedback.best_of_n import best_of_n
+from rlaifv_jax.feedback.by_question import ByQuestion
 from rlaifv_jax.feedback.divide import Divide
 from rlaifv_jax.feedback.fields import Record, find, group_of
 from rlaifv_jax.feedback.functions import Named, load_function
+from rlaifv_jax.feedback.likelihood import BestOptions
 from rlaifv_jax.feedback.pairs import Rules
 from rlaifv_jax.feedback.question import Question
 from rlaifv_jax.feedback.score import LabelerOptions, Score
@@ -43,6 +47,8 @@ class Feedback:
             "questions": self.config.questions,
             "output": self.candidates_file,
             "seed": self.config.seed,
+            "start": self.config.start,
+            "end": self.config.end,
             **{name: value for name, value in policy.items() if name != "model" and value not in ("", 0)},
             "temperature": policy.temperature,
         }
@@ -99,10 +105,20 @@ class Feedback:
             self._pictures(answers),
         )
 
+    def best_of_n(self) -> None:
+        section = self.config.best_of_n
+        source = self._open(section.input or self.config.candidates or self.candidates_file)
+        options = BestOptions(**{name: section[name] for name in section if name != "input"})
+        best_of_n(source, self.output / "best_of_n", options, self._pictures(source))
+
     def all(self) -> None:
         """The chain; stages that are complete are left alone."""
         if not self.config.candidates and self.config.questions:
             self.candidates()
+        self.judge()
+
+    def judge(self) -> None:
+        """The chain from answers on."""
         self.divide()
         self.question()
         self.score()
@@ -135,23 +151,10 @@ class Feedback:
 
     def _pictures(self, source: Input) -> Pictures:
         folders: list[str | None] = [self.config.image_folder or None]
+        if given := self.config.candidates:
+            folders.append(given if os.path.isdir(given) else os.path.dirname(given))
         questions = None
         if self.config.questions:
             questions = Questions(self.config.questions)
             folders.append(questions.table.folder(0))
         return Pictures([*folders, *source.folders, ""], ByQuestion(questions) if questions else None)
-
-
-class ByQuestion:
-    """Finds the pictures of answers whose records do not name them, in the file of questions."""
-
-    def __init__(self, questions: Questions):
-        self.questions = questions
-        self.places = {
-            (group_of(questions.record(question)), question.text): question for question in reversed(questions.asked)
-        }
-
-    def __call__(self, record: Record) -> bytes | None:
-        asked = find(record, "origin_question") or record.get("raw_question") or record.get("question")
-        question = self.places.get((group_of(record), str(asked)))
-        return None if question is None else self.questions.image(question)

@@ -106,9 +106,7 @@ class AnswerFile:
             self._wait_for(lambda: all(mark.exists() for mark in marks) and len(self._places()) == self.questions)
         elif missing := self.questions - len(self._places()):
             raise UserError(f"{self.parts}: {missing} questions are missing; start the same command again")
-        write_whole(_beside(self.output), [json.dumps(self.settings, indent=2)])
-        records = in_order(self._places())
-        write_whole(self.output, _as_array(records) if self.output.suffix == ".json" else _as_lines(records))
+        write_records(self.output, in_order(self._places()), self.settings)
         shutil.rmtree(self.parts)
 
     def _places(self) -> dict[int, tuple[Path, int]]:
@@ -135,6 +133,12 @@ def read_records(output: str) -> Iterator[Record]:
     """Of a finished file."""
     with open(output, encoding="utf-8") as file:
         yield from json.load(file) if output.endswith(".json") else map(json.loads, file)
+
+
+def write_records(output: Path, records: Iterator[Record], settings: Settings) -> None:
+    """A whole file of records, and beside it what decides them; then it `is_complete`."""
+    write_whole(_beside(output), [json.dumps(plain(settings), indent=2)])
+    write_whole(output, _as_array(records) if output.suffix == ".json" else _as_lines(records))
 
 
 def _as_lines(records: Iterator[Record]) -> Iterator[str]:

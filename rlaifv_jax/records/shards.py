@@ -109,12 +109,18 @@ class Shards:
 
 
 class Shard:
-    """A shard that is being written. `done` holds the numbers of its finished units."""
+    """A shard that is being written: a context that gives its lock back. `done` holds the numbers of finished units."""
 
     def __init__(self, output: Path, journal: Path, units: int):
         self.output, self.journal, self.units = output, journal, units
         self._part = Part(journal, output)
         self.done = set(self._places())
+
+    def __enter__(self) -> "Shard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._part.close()
 
     def add(self, unit: int, records: Sequence[Record]) -> None:
         self._part.add(unit, records)
@@ -126,7 +132,6 @@ class Shard:
         if missing := self.units - len(found):
             raise UserError(f"{self.journal}: {missing} units are missing; start the same command again")
         write_whole(self.output, (json.dumps(record) + "\n" for record in in_order(found)))
-        self._part.close()
         self.journal.unlink()
 
     def _places(self) -> dict[int, tuple[Path, int]]:

@@ -1,17 +1,15 @@
-"""Prefixes with branches through a model once, and nothing generated: what scoring needs.
+"""Groups of branches through a model once, and nothing generated: what scoring needs.
 
-A group is a prefix (an image, the beginning of a question) and any number of branches (questions about it, answers to
-it). They stand in rows as in training, so the prefix is computed once for all its branches: see rlaifv_jax.data.batch.
-
-    plan      groups → calls of the model, of few different shapes      a function of the lengths alone
-    build     a call → its batch
-    run       batches → probabilities of the next token behind every branch, or log-probabilities of its tokens
+plan, build (calls.py)    groups → calls of the model, of few different shapes → batches
+Forward                   the calls one after the other → what may follow every branch, or log-probabilities of
+                          its tokens
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,166 +17,38 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rlaifv_jax import parallel
+from rlaifv_jax.data.ahead import ahead
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoded
-from rlaifv_jax.data.packing import Sizes, best_fit
-from rlaifv_jax.data.rows import Item, RowShape, build_rows
+from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.models.blueprint import Blueprint, Params
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
-from rlaifv_jax.sampling.capacity import slot_length
+from rlaifv_jax.sampling.calls import Call, Place, build, plan
 from rlaifv_jax.sampling.load import Speaker
 
-TOKENS_AT_ONCE = 8192  # positions of a call, for each part of the mesh that has rows of its own
-LEAST = 8  # places of a row that are read; more come in powers of two, so that there are few programs
+Images = Callable[[int], np.ndarray]  # group → uint8[size, size, 3]
+AHEAD = 2  # calls whose pictures are decoded before they are wanted
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Branches `first` … `stop`-1 of a group, which share a row."""
+class NextToken(NamedTuple):
+    """chances: float32[ids], probabilities over the whole vocabulary of the ids asked for. best: the likeliest id."""
 
-    group: int
-    first: int
-    stop: int
+    chances: np.ndarray
+    best: int
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of the model. shape: of its rows. rows: the pieces in each, some rows may be empty."""
+@dataclass
+class Account:
+    """What has been computed: images, positions of rows without their padding, branches."""
 
-    shape: RowShape
-    rows: tuple[tuple[Piece, ...], ...]
-
-    @property
-    def groups(self) -> set[int]:
-        return {piece.group for row in self.rows for piece in row}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Of a branch: its group and number there, its row in a call, and which of the row's readings are its own."""
-
-    group: int
-    branch: int
-    row: int
-    start: int
-    count: int
-
-
-def plan(groups: Sequence[Encoded], image_size: int, unit: int, *, row_length: int, longest_row: int) -> list[Call]:
-    """Calls for all groups, in the order of their first groups.
-
-    Args:
-      unit: parts of the mesh that have rows of their own.
-      row_length: positions of a row that several groups share; 0: a row for each group.
-      longest_row: positions beyond which the branches of a group go to several rows, with the prefix in each.
-    """
-    pieces = [piece for number, group in enumerate(groups) for piece in _cut(number, group, row_length or longest_row)]
-    tokens = np.array([_positions(groups[p.group], p) for p in pieces], np.int64)
-    counts = np.array([_readings(groups[p.group], p) for p in pieces], np.int64)
-    images = np.array([groups[p.group].image_tokens > 0 for p in pieces], np.int64)
-    image_tokens = max((group.image_tokens for group in groups), default=0)
-    if row_length:
-        most = RowShape(row_length, row_length, image_size, image_tokens, images=row_length, pairs=row_length)
-        fitting = np.flatnonzero(tokens <= row_length)
-        rows = best_fit(Sizes(tokens, counts, images), fitting, most)
-        rows += [[int(place)] for place in np.flatnonzero(tokens > row_length)]
-    else:
-        rows = [[place] for place in range(len(pieces))]
-    rows = sorted((sorted(row) for row in rows), key=lambda row: row[0])
-    lengths: dict[int, list[list[int]]] = {}
-    for row in rows:
-        needed = int(tokens[row].sum())
-        lengths.setdefault(max(row_length, slot_length(needed)), []).append(row)
-    calls = []
-    for length, members in lengths.items():
-        at_once = max(TOKENS_AT_ONCE // length, 1) * unit
-        for start in range(0, len(members), at_once):
-            part = members[start : start + at_once]
-            several = _power(max(int(images[row].sum()) for row in part), 1) if images.any() else 0
-            shape = RowShape(
-                row_length=length,
-                targets=_power(max(int(counts[row].sum()) for row in part), LEAST),
-                image_size=image_size,
-                image_tokens=image_tokens,
-                images=several,
-                pairs=_power(max(map(len, part)), 1),
-            )
-            filled = [tuple(pieces[place] for place in row) for row in part]
-            calls.append(Call(shape, (*filled, *((),) * (at_once - len(part)))))
-    return sorted(calls, key=lambda call: min(call.groups))
-
-
-def _cut(number: int, group: Encoded, limit: int) -> Iterator[Piece]:
-    first, used = 0, group.prefix_length
-    for branch, answer in enumerate(group.answers):
-        if branch > first and used + len(answer.tokens) > limit:
-            yield Piece(number, first, branch)
-            first, used = branch, group.prefix_length
-        used += len(answer.tokens)
-    if first < len(group.answers):
-        yield Piece(number, first, len(group.answers))
-
-
-def _positions(group: Encoded, piece: Piece) -> int:
-    return group.prefix_length + sum(len(answer.tokens) for answer in group.answers[piece.first : piece.stop])
-
-
-def _readings(group: Encoded, piece: Piece) -> int:
-    """Places that are read: the labelled tokens of every branch, of one without any its end."""
-    return sum(_reads(answer) for answer in group.answers[piece.first : piece.stop])
-
-
-def _reads(answer: Any) -> int:
-    return int(answer.labels.sum()) or 1
-
-
-def _power(count: int, least: int) -> int:
-    return max(least, 1 << max(count - 1, 0).bit_length()) if count else 0
-
-
-Pixels = Callable[[int], np.ndarray | None]  # group → uint8[size, size, 3]
-
-
-def build(call: Call, groups: Sequence[Encoded], images: Pixels) -> tuple[Batch, list[Place]]:
-    """The batch of a call, and where in what comes back each branch stands.
-
-    A branch without labels is read at its last token (sources point there), one with labels where they are predicted.
-
-    Args:
-      images: of a group. A group whose picture is missing (None) though it needs one is left out.
-    """
-    rows: list[list[Item]] = []
-    places: list[Place] = []
-    ends: list[tuple[int, int, int]] = []  # row, place among its readings, position
-    for row, pieces in enumerate(call.rows):
-        items: list[Item] = []
-        start = reading = 0
-        for piece in pieces:
-            group = groups[piece.group]
-            pixels = images(piece.group)
-            if pixels is None and group.image_tokens:
-                continue
-            part = replace(group, answers=group.answers[piece.first : piece.stop], truncated=())
-            items.append(Item(part, pixels))
-            cursor = start + group.prefix_length
-            for number, answer in enumerate(part.answers):
-                cursor += len(answer.tokens)
-                count = _reads(answer)
-                places.append(Place(piece.group, piece.first + number, row, reading, count))
-                if not answer.labels.any():
-                    ends.append((row, reading, cursor - 1))
-                reading += count
-            start = cursor
-        rows.append(items)
-    batch = build_rows(rows, call.shape)
-    for row, reading, position in ends:
-        batch.sources[row, reading] = position
-    return batch, places
+    images: int = 0
+    positions: int = 0
+    branches: int = 0
 
 
 class Forward:
-    """A model for calls like these, its weights stacked on the mesh of `speaker`."""
+    """A model for groups like these, its weights stacked on the mesh of `speaker`."""
 
     def __init__(self, speaker: Speaker):
         self.speaker = speaker
@@ -187,35 +57,95 @@ class Forward:
         backend = default_backend(self.mesh.devices.flat[0].platform)
         compute = Compute(backend, backend, "none", vocab_block=4096)
         self.functions = _jitted(speaker.model.blueprint.graph, compute, self.mesh)
-
-    @property
-    def unit(self) -> int:
-        return parallel.rows_divisor(self.mesh)
+        self.account = Account()
 
     def next_tokens(
-        self, batches: Iterable[tuple[Any, Batch]], ids: Sequence[int]
-    ) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
-        """(tag, float32[B, R, len(ids)] probabilities over the whole vocabulary, int32[B, R] likeliest token)."""
-        wanted = jax.device_put(np.asarray(ids, np.int32), parallel.replicated(self.mesh))
-        for tag, (chances, best) in self._each(batches, lambda batch: self.functions[0](self.params, batch, wanted)):
-            yield tag, np.asarray(chances), np.asarray(best)
+        self, groups: Sequence[Encoded], images: Images, wanted: set[int], ids: Sequence[int], **rows: int
+    ) -> Iterator[tuple[int, list[NextToken] | BadRow]]:
+        """What may follow every branch: see `_read`."""
+        wanted_ids = jax.device_put(np.asarray(ids, np.int32), parallel.replicated(self.mesh))
 
-    def log_probs(self, batches: Iterable[tuple[Any, Batch]]) -> Iterator[tuple[Any, np.ndarray]]:
-        """(tag, float32[B, R] of every target)."""
-        for tag, values in self._each(batches, lambda batch: self.functions[1](self.params, batch)):
-            yield tag, np.asarray(values)
+        def cut(found: Any, place: Place) -> NextToken:
+            chances, best = found
+            return NextToken(chances[place.row, place.start], int(best[place.row, place.start]))
 
-    def _each(self, batches: Iterable[tuple[Any, Batch]], call: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
+        return self._read(groups, images, wanted, partial(self.functions[0], ids=wanted_ids), cut, **rows)
+
+    def log_probs(
+        self, groups: Sequence[Encoded], images: Images, wanted: set[int], **rows: int
+    ) -> Iterator[tuple[int, list[np.ndarray] | BadRow]]:
+        """Log-probabilities float32[labels] of every branch's labelled tokens: see `_read`."""
+
+        def cut(found: Any, place: Place) -> np.ndarray:
+            return found[place.row, place.start : place.start + place.count]
+
+        return self._read(groups, images, wanted, self.functions[1], cut, **rows)
+
+    def _read(
+        self,
+        groups: Sequence[Encoded],
+        images: Images,
+        wanted: set[int],
+        function: Callable[..., Any],
+        cut: Callable[[Any, Place], Any],
+        **rows: int,
+    ) -> Iterator[tuple[int, list[Any] | BadRow]]:
+        """What `function` finds for every branch of the groups `wanted`, or why a group cannot be read.
+
+        Groups that are not wanted are computed again where they share a call with one that is: shapes, and with them
+        the last bits of a result, do not depend on what is wanted.
+
+        Args:
+          images: the pixels of a group; may raise `BadRow`. rows: row_length and longest_row, see `plan`.
+        """
+        unit = parallel.rows_divisor(self.mesh)
+        calls = plan(groups, self.speaker.model.config.image_size, unit, **rows)
+        calls = [call for call in calls if call.groups & wanted]
+        faults: dict[int, BadRow] = {}
+
+        def pixels(group: int) -> np.ndarray | None:
+            try:
+                return images(group) if groups[group].image_tokens else None
+            except BadRow as fault:
+                faults[group] = fault
+                return None
+
+        def prepare(call: Call) -> tuple[Call, tuple[Batch, list[Place]]]:
+            return call, build(call, groups, pixels)
+
+        found: dict[int, dict[int, Any]] = {group: {} for group in range(len(groups))}
+        left = Counter(group for call in calls for group in call.groups)
+        for call, places, values in self._each(ahead(prepare, calls, most=AHEAD), function):
+            for place in places:
+                found[place.group][place.branch] = cut(values, place)
+            self._count(groups, places)
+            for group in sorted(call.groups):
+                left[group] -= 1
+                if left[group] or group not in wanted:
+                    continue
+                branches = found.pop(group)
+                yield group, faults.get(group) or [branches[number] for number in range(len(branches))]
+
+    def _each(
+        self, built: Iterable[tuple[Call, tuple[Batch, list[Place]]]], function: Callable[..., Any]
+    ) -> Iterator[tuple[Call, list[Place], Any]]:
         """While a result is fetched the devices work on the next."""
-        before: tuple[Any, Any] | None = None
-        for tag, batch in batches:
+        before: tuple[Call, list[Place], Any] | None = None
+        for call, (batch, places) in built:
             with jax.set_mesh(self.mesh):
-                found = call(jax.device_put(batch, parallel.rows_sharding(self.mesh)))
+                values = function(self.params, jax.device_put(batch, parallel.rows_sharding(self.mesh)))
             if before:
-                yield before
-            before = tag, found
+                yield *before[:2], jax.device_get(before[2])
+            before = call, places, values
         if before:
-            yield before
+            yield *before[:2], jax.device_get(before[2])
+
+    def _count(self, groups: Sequence[Encoded], places: Sequence[Place]) -> None:
+        prefixes = {(place.row, place.group) for place in places}
+        self.account.images += sum(groups[group].image_tokens > 0 for _, group in prefixes)
+        self.account.positions += sum(groups[group].prefix_length for _, group in prefixes)
+        self.account.positions += sum(len(groups[place.group].answers[place.branch].tokens) for place in places)
+        self.account.branches += len(places)
 
 
 @lru_cache(maxsize=16)
@@ -230,7 +160,7 @@ def _jitted(graph: Any, compute: Compute, mesh: Mesh) -> tuple[Any, Any]:
 
 
 def next_tokens(
-    params: Params, batch: Batch, ids: jax.Array, *, blueprint: Blueprint, compute: Compute
+    params: Params, batch: Batch, *, ids: jax.Array, blueprint: Blueprint, compute: Compute
 ) -> tuple[jax.Array, jax.Array]:
     """float32[B, R, len(ids)]: softmax over the vocabulary at `batch.sources`, of `ids`; int32[B, R]: its maximum."""
     model = blueprint.module(params)

@@ -2,12 +2,15 @@
 
     python -m rlaifv_jax.shapes.build [--output DIR]
 
-Four steps, about ten minutes on two quiet cores:
+About twenty minutes on two quiet cores:
 
-    start     a random tiny LLaVA whose image tower has learnt to tell shapes apart (stands in for CLIP)
-    base      sft on true captions and questions                           configs/shapes.py:base
-    policy    the base, continued by sft on captions with a planted bias   configs/shapes.py:policy
-    export    both as Hugging Face directories in bfloat16
+    start           a random tiny LLaVA whose image tower has learnt to tell shapes apart (stands in for CLIP)
+    base            sft on true captions and questions                           configs/shapes.py:base
+    policy          the base, continued by sft on captions with a planted bias   configs/shapes.py:policy
+    labeler_start   another random LLaVA, two layers deeper
+    labeler         sft on true captions and questions, most of them yes or no   configs/shapes.py:labeler
+
+All are written as Hugging Face directories in bfloat16.
 
 Training goes through the ordinary trainer. Killed and started again, the command goes on where it was.
 """
@@ -18,47 +21,54 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.cli import guard, say
+from rlaifv_jax.shapes.tasks import BASE_MIX, LABELER_MIX, POLICY_MIX
 
-SCENES = {"base": 20_000, "policy": 8_000}
+SCENES = {"base": 20_000, "policy": 8_000, "labeler": 24_000}
+MIXES = {"base": BASE_MIX, "policy": POLICY_MIX, "labeler": LABELER_MIX}
 
 
 def build(output: Path, work: Path, seed: int) -> None:
-    """Write `output`/base and `output`/policy; everything in between goes to `work`."""
+    """Write `output`/base, `output`/policy and `output`/labeler; everything in between goes to `work`."""
     from convert.orbax_dir import is_complete
     from rlaifv_jax import parallel
-    from rlaifv_jax.shapes import heldout
-    from rlaifv_jax.shapes.start import write_start
+    from rlaifv_jax.shapes import agreement, heldout
+    from rlaifv_jax.shapes.start import LABELER_LAYERS, LAYERS, write_start
 
     parallel.initialize()
-    if is_complete(work / "start"):
-        say(f"start: {work / 'start'} is there")
-    else:
-        accuracy = write_start(work / "start", seed)
-        say(f"start: the tower names {accuracy:.1%} of the cells rightly")
+    for name, chance, layers in (("start", seed, LAYERS), ("labeler_start", seed + 1, LABELER_LAYERS)):
+        if is_complete(work / name):
+            say(f"{name}: {work / name} is there")
+        else:
+            accuracy = write_start(work / name, chance, layers)
+            say(f"{name}: the tower names {accuracy:.1%} of the cells rightly")
     measured = {}
     examples = heldout.unseen(work / "validation.parquet", 300, seed, "validation")
-    for stage, before in (("base", work / "start"), ("policy", output / "base")):
+    for stage, before in (
+        ("base", work / "start"),
+        ("policy", output / "base"),
+        ("labeler", work / "labeler_start"),
+    ):
         _export(train_stage(stage, before, work, seed), output / stage)
         measured[stage] = heldout.judge(examples, heldout.describe(output / stage, examples))
     print(f"\n{len(examples)} scenes that were never trained on, greedy decoding:\n")
     print(heldout.table(measured))
-    print(f"\nwrote {output}/base and {output}/policy")
+    print("\nyes/no questions about them that the labeler answers rightly:\n")
+    print(agreement.table(agreement.agree(output / "labeler", examples, seed)))
+    print(f"\nwrote {', '.join(str(output / stage) for stage in measured)}")
 
 
 def train_stage(stage: str, model: Path, work: Path, seed: int) -> Path:
     """Make the data of a stage and train on it; returns the directory of the trained model."""
     from configs.shapes import get_config
     from rlaifv_jax.shapes.datasets import write_sft
-    from rlaifv_jax.shapes.tasks import BASE_MIX, POLICY_MIX
     from rlaifv_jax.train import train
 
     config = get_config(stage)
     config.seed, config.model.path = seed, str(model)
     config.data.path, config.output_dir = str(work / f"{stage}.parquet"), str(work / "runs" / stage)
     if not Path(config.data.path).exists():
-        mix = BASE_MIX if stage == "base" else POLICY_MIX
         part = work / f".{stage}.parquet"
-        tasks = write_sft(part, SCENES[stage], seed, mix, biased=stage == "policy", split=stage)
+        tasks = write_sft(part, SCENES[stage], seed, MIXES[stage], biased=stage == "policy", split=stage)
         part.rename(config.data.path)
         say(f"{stage}: {SCENES[stage]} conversations: {', '.join(f'{n} {task}' for task, n in tasks.items())}")
     train(config)

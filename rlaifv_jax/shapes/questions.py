@@ -9,6 +9,8 @@ from rlaifv_jax.shapes.scene import COLORS, COLS, ROWS, SHAPES, SIZES, Scene, Th
 
 DESCRIBE = "describe the image ."
 NEAR_MISSES = ("size", "color", "shape", "other_cell", "empty_cell")
+TRUE_CLAIMS = 0.55  # of claims about cells that are not empty, as they are taught
+MISSES = {"size": 1, "color": 2, "shape": 3, "other_cell": 1}  # the harder to see, the oftener
 
 _IF = re.compile(
     rf"is there in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)})"
@@ -18,7 +20,7 @@ _WHAT = re.compile(rf"what is in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join
 
 
 def ask_if(claim: Thing) -> str:
-    """The yes/no question that checks a claim."""
+    """The yes/no question that checks a claim. The place comes first: each attribute can be checked as it is read."""
     return f"is there in the {claim.row} {claim.col} a {claim.size} {claim.color} {claim.shape} ?"
 
 
@@ -59,6 +61,22 @@ def near_miss(scene: Scene, rng: np.random.Generator, kind: str | None = None) -
     elif kind != "other_cell":
         raise ValueError(f"unknown kind of near miss: {kind!r}")
     return moved[rng.integers(len(moved))]
+
+
+def claim_about(scene: Scene, cell: int, rng: np.random.Generator) -> Thing:
+    """A claim about what is in a cell: true in TRUE_CLAIMS of the cases, else nearly, by the weights of MISSES.
+
+    Of an empty cell it says that a thing of the scene is there.
+    """
+    there = scene.at(cell)
+    if there is not None and rng.random() < TRUE_CLAIMS:
+        return there
+    others = [moved for thing in scene if (moved := _moved(thing, cell)) != there]
+    kinds = list(MISSES)
+    kind = kinds[rng.choice(len(kinds), p=np.array(list(MISSES.values())) / sum(MISSES.values()))]
+    if there is None or (kind == "other_cell" and others):
+        return others[rng.integers(len(others))]
+    return change(there, "shape" if kind == "other_cell" else kind, rng)
 
 
 def change(thing: Thing, attribute: str, rng: np.random.Generator) -> Thing:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ VISION = {
     "hidden_act": "quick_gelu",
     "projection_dim": 64,
 }
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architectures": ["LlavaLlamaForCausalLM"],
     "model_type": "llava_llama",
     "hidden_size": 96,
@@ -56,21 +57,25 @@ CONFIG = {
 }
 
 
-def write_start(directory: Path, seed: int) -> float:
-    """Write a model whose tower sees and whose decoder knows nothing.
+LAYERS: int = CONFIG["num_hidden_layers"]
+LABELER_LAYERS = 5  # three can caption, and never learn to compare a shape with what a question says
+
+
+def write_start(directory: Path, seed: int, layers: int = LAYERS) -> float:
+    """Write a model whose tower sees and whose decoder, of so many layers, knows nothing.
 
     Returns the tower's accuracy on cells, see `teach_to_see`.
     """
-    plan = write_directory(directory)
+    plan = write_directory(directory, layers)
     params, accuracy = teach_to_see(plan, random_weights(plan.shapes, seed), seed)
     save_params(directory, params)
     return accuracy
 
 
-def write_directory(directory: Path) -> Blueprint:
+def write_directory(directory: Path, layers: int = LAYERS) -> Blueprint:
     """Write config, tokenizer and notes; `convert.orbax_dir.save_params` of weights completes the model."""
     directory.mkdir(parents=True, exist_ok=True)
-    raw = {**CONFIG, "vocab_size": write_tokenizer(directory)}
+    raw = {**CONFIG, "num_hidden_layers": layers, "vocab_size": write_tokenizer(directory)}
     (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
     write_assets(directory, [], Notes(LLAVA.name, "original", "inside", "llava_v1", VISION))
     return blueprint(LLAVA.module, LLAVA.parse(raw, str(directory / "config.json"), None, (CLIP_MEAN, CLIP_STD)))

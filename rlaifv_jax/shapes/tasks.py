@@ -6,15 +6,15 @@ import numpy as np
 
 from rlaifv_jax.shapes.bias import Bias, biased_claims
 from rlaifv_jax.shapes.captions import caption, draw_phrasings
-from rlaifv_jax.shapes.questions import DESCRIBE, ask_if, ask_what, near_miss, truth
+from rlaifv_jax.shapes.questions import DESCRIBE, ask_if, ask_what, claim_about, truth
 from rlaifv_jax.shapes.scene import CELLS, Scene
 
 Turns = list[tuple[str, str]]  # question and answer, in order; the image belongs to the first question
 
 BASE_MIX = {"caption": 0.4, "yes_no": 0.3, "what": 0.3}
 POLICY_MIX = {"caption": 0.75, "yes_no": 0.2, "what": 0.05}
-LABELER_MIX = {"caption": 0.1, "yes_no": 0.8, "what": 0.1}
-YES_NO_TURNS = 4
+LABELER_MIX = {"caption": 0.2, "yes_no": 0.6, "what": 0.2}
+YES_NO_TURNS = 6
 WHAT_TURNS = 5
 
 
@@ -32,7 +32,7 @@ def draw_task(rng: np.random.Generator, mix: Mapping[str, float]) -> str:
 def conversation(scene: Scene, rng: np.random.Generator, task: str, bias: Bias | None = None) -> Turns:
     """Questions and answers of one task. `bias` None is honest, else it colours captions, and only those.
 
-    yes_no asks 4 times, each time with even odds for a true claim or a near miss; what asks about 5 cells.
+    yes_no asks up to 6 times, about different cells, so that no answer helps with another; what asks about 5 cells.
     Raises KeyError for an unknown task.
     """
     return {"caption": _captioning, "yes_no": _yes_no, "what": _what}[task](scene, rng, bias)
@@ -44,11 +44,10 @@ def _captioning(scene: Scene, rng: np.random.Generator, bias: Bias | None) -> Tu
 
 
 def _yes_no(scene: Scene, rng: np.random.Generator, bias: Bias | None) -> Turns:
-    turns = []
-    for _ in range(YES_NO_TURNS):
-        claim = scene.things[rng.integers(len(scene))] if rng.random() < 0.5 else near_miss(scene, rng)
-        turns.append((ask_if(claim), truth(scene, ask_if(claim))))
-    return turns
+    empty = rng.permutation(scene.empty_cells())[: max(1, len(scene) // 3)]
+    cells = rng.permutation([*(thing.cell for thing in scene), *empty])[:YES_NO_TURNS]
+    questions = [ask_if(claim_about(scene, int(cell), rng)) for cell in cells]
+    return [(question, truth(scene, question)) for question in questions]
 
 
 def _what(scene: Scene, rng: np.random.Generator, bias: Bias | None) -> Turns:

@@ -51,7 +51,7 @@ def test_lines_that_are_none_of_ours(tmp_path: Path) -> None:
     output = str(tmp_path / "a.jsonl")
     file = AnswerFile(output, SETTINGS, 3, 2)
     fill(file, 1)
-    file._file.write("[1]\n{}\nnull\n\n" + LEFTOVERS + '{"index": 2, "rec')
+    file._part._file.write("[1]\n{}\nnull\n\n" + LEFTOVERS + '{"index": 2, "rec')
     close(file)
     again = AnswerFile(output, SETTINGS, 3, 2)
     assert again.done == {1}

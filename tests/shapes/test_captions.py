@@ -59,9 +59,9 @@ def test_unreadable_sentences_are_counted(text: str, claims: int, malformed: int
 
 
 def test_true_answers():
-    assert truth(SCENE, "is there a large red circle in the top left ?") == "yes"
-    assert truth(SCENE, "Is there a large red circle in the top left?") == "yes"
-    assert truth(SCENE, "is there a large red circle in the top right ?") == "no"
+    assert truth(SCENE, "is there in the top left a large red circle ?") == "yes"
+    assert truth(SCENE, "Is there in the top left a large red circle?") == "yes"
+    assert truth(SCENE, "is there in the top right a large red circle ?") == "no"
     assert truth(SCENE, "what is in the middle center ?") == "small blue star"
     assert truth(SCENE, "what is in the bottom left ?") == "nothing"
     for question in (DESCRIBE, "is it large ?"):

@@ -26,6 +26,7 @@ class ServerWriter:
         named = ("model", "temperature", "top_p", "max_new_tokens")
         self.settings = {**{name: getattr(options, name) for name in named}, "seed": seed}
         self.pace = Pace(options.requests_per_minute)
+        self.broken: UserError | None = None
 
     def load(self) -> Mapping[str, Any]:
         import openai
@@ -42,34 +43,55 @@ class ServerWriter:
         return {}
 
     def write(self, asked: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, Written]]:
-        many = self.options.concurrency
+        many, self.broken = self.options.concurrency, None
         return ahead(lambda one: (one[0], self._ask(one[1])), asked, threads=many, most=2 * many)
 
     def _ask(self, prompt: str) -> Written:
+        """What one thread does; when one gives up, the others need not begin."""
+        if self.broken:
+            raise self.broken
+        try:
+            return self._patiently(prompt)
+        except UserError as error:
+            self.broken = error
+            raise
+
+    def _patiently(self, prompt: str) -> Written:
         import openai
 
+        options, last = self.options, ""
+        for _ in range(1 + options.retries):
+            try:
+                return self._request(prompt)
+            except openai.APIStatusError as error:
+                if error.status_code in REFUSED:
+                    return Written("", error=f"the server refuses it: {_first_line(error)}")
+                raise UserError(f"{self.key}.server: {options.server}: {_first_line(error)}") from None
+            except openai.APIConnectionError as error:  # the client has tried again already
+                last = _first_line(error)
+                break
+            except (openai.APIError, ValueError, TypeError, AttributeError, IndexError) as error:
+                last = f"{type(error).__name__}: {_first_line(error)}"  # a reply that is none
+        raise UserError(
+            f"{self.key}.server: {options.server} gives no usable reply after {options.retries} retries ({last}); "
+            "start the same command again when it does"
+        )
+
+    def _request(self, prompt: str) -> Written:
         options = self.options
         self.pace.wait()
-        try:
-            reply = self.client.chat.completions.create(
-                model=options.model,
-                messages=[{"role": "user", "content": prompt}],
-                temperature=options.temperature,
-                top_p=options.top_p,
-                max_tokens=options.max_new_tokens,
-                seed=self.seed,
-            )
-            choice = reply.choices[0]
-            text = choice.message.content or ""
-        except openai.APIStatusError as error:
-            if error.status_code in REFUSED:
-                return Written("", error=f"the server refuses it: {_first_line(error)}")
-            raise UserError(f"{self.key}.server: {options.server}: {_first_line(error)}") from None
-        except (openai.APIError, ValueError, TypeError, AttributeError, IndexError) as error:
-            raise UserError(
-                f"{self.key}.server: {options.server} gives no usable reply after {options.retries} retries "
-                f"({type(error).__name__}: {_first_line(error)}); start the same command again when it does"
-            ) from None
+        reply = self.client.chat.completions.create(
+            model=options.model,
+            messages=[{"role": "user", "content": prompt}],
+            temperature=options.temperature,
+            top_p=options.top_p,
+            max_tokens=options.max_new_tokens,
+            seed=self.seed,
+        )
+        choice = reply.choices[0]
+        text = choice.message.content
+        if not isinstance(text, str):
+            raise ValueError("the message has no text")
         return Written(text, complete=choice.finish_reason != "length")
 
 

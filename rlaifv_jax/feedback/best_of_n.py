@@ -1,0 +1,129 @@
+"""Of several answers to a question the best one, by what training has changed in a model.
+
+    reward        (log π(y|x) - log π_ref(y|x)) / T     T tokens of the answer y, its end token included
+    likelihood    log π(y|x) / T                         minus the logarithm of its perplexity, for comparison
+
+The first is DPO's own reward, normalised by length (arXiv 2405.17220, section on inference-time scaling; β does not
+change who is best). All answers are branches of one prefix; policy and reference are loaded one after the other.
+
+    DIR/policy, DIR/reference    log-probabilities of every answer     DIR/best    the record of the best answer
+"""
+
+import argparse
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jax.experimental import multihost_utils
+
+from rlaifv_jax.cli import say
+from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.questions import Questions
+from rlaifv_jax.feedback.by_question import ByQuestion
+from rlaifv_jax.feedback.divide import told
+from rlaifv_jax.feedback.fields import Record, group_of
+from rlaifv_jax.feedback.likelihood import BestOptions, Likelihood, questions
+from rlaifv_jax.feedback.stage import Unit, run
+from rlaifv_jax.parallel import is_main
+from rlaifv_jax.records.answer_file import is_complete, write_records
+from rlaifv_jax.records.shards import read_shards
+from rlaifv_jax.records.source import Input
+
+SHARD_ANSWERS, LONGEST_ROW = 1000, 4096  # where nobody says
+
+
+def best_of_n(source: Input, directory: Path, options: BestOptions, pictures: Pictures) -> Path:
+    """Choose among the answers of `source`; returns the directory of the best ones' records."""
+    models = {"policy": options.policy} | ({"reference": options.reference} if options.by == "reward" else {})
+    for name, model in models.items():
+        run(Likelihood(name, model, options, pictures), source, directory / name)
+    values = {name: Input(str(directory / name), group_of, 1) for name in models}
+    run(Best(options, values), source, directory / "best")
+    return directory / "best"
+
+
+def choose_into(given: argparse.Namespace, candidates: str) -> None:
+    """What `rlaifv_jax.generate --best-of` does once the candidates are there: OUTPUT gets the best ones' records."""
+    output = Path(given.output)
+    options = BestOptions(
+        policy=given.policy or given.model,
+        reference=given.reference or "",
+        by=given.best_by,
+        n=0,
+        vision_path=given.vision_path or "",
+        template=given.template or "",
+        image_aspect_ratio=given.image_aspect_ratio,
+        dtype=given.dtype or "",
+        tensor=given.tensor,
+        row_length=0,
+        longest_row=LONGEST_ROW,
+    )
+    source = Input(candidates, group_of, SHARD_ANSWERS)
+    settings = {"candidates": source.fingerprint, **asdict(options)}
+    if is_complete(given.output, settings):
+        say(f"{output} is complete; nothing to do (remove it to choose again)")
+        return
+    questions = Questions(given.questions)
+    pictures = Pictures([questions.table.folder(0), *source.folders, ""], ByQuestion(questions))
+    directory = Path(f"{output}.best")
+    best = best_of_n(source, directory, options, pictures)
+    if is_main():
+        write_records(output, read_shards(best), settings)
+        shutil.rmtree(directory)
+        say(f"{output}: the best of {given.best_of} answers to each question")
+    multihost_utils.sync_global_devices("the best answers are written")
+
+
+@dataclass
+class Best:
+    """The best answer to every question. values: by model, one record for every answer. See `Stage`."""
+
+    options: BestOptions
+    values: Mapping[str, Input]
+
+    name = "best_of_n"
+    code: Sequence[ModuleType] = ()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        used = {name: values.fingerprint for name, values in self.values.items()}
+        return {"by": self.options.by, "n": self.options.n, **used}
+
+    def load(self, source: Input) -> Mapping[str, Any]:
+        return {}
+
+    def units(self, shard: int, records: list[Record]) -> list[Unit]:
+        scored = zip(records, *(values.read(shard) for values in self.values.values()), strict=True)
+        together = [record | {"scored": list(found)} for record, *found in scored]
+        return questions(together)
+
+    def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
+        for number, unit in enumerate(units):
+            if number not in done:
+                yield number, [self._best(unit[: self.options.n or None])]
+
+    def _best(self, unit: Unit) -> Record:
+        rewards = [reward(record["scored"]) for record in unit]
+        known = [value for value in rewards if value is not None]
+        best = rewards.index(max(known)) if known else 0
+        record = {key: value for key, value in unit[best].items() if key != "scored"}
+        return record | {"best_of": len(unit), "best_by": self.options.by, "rewards": rewards}
+
+    def summary(self, records: Iterable[Record]) -> Sequence[str]:
+        counts = Counter[str]()
+        for record in records:
+            counts["questions"] += 1
+            counts["of which no answer could be scored"] += all(value is None for value in record["rewards"])
+        return [f"the best answer to each of {counts['questions']} questions", *told("questions", counts)]
+
+
+def reward(scored: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of one answer from its records under the policy and, for a reward, the reference; None where one has none."""
+    if any(found["log_prob"] is None for found in scored):
+        return None
+    policy, *reference = (found["log_prob"] for found in scored)
+    return (policy - sum(reference)) / scored[0]["tokens"]

@@ -1,0 +1,168 @@
+"""Log-probabilities of answers under a model: all answers to a question as branches of one prefix."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from rlaifv_jax.data import images
+from rlaifv_jax.data.encode import Encoded, Encoder
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.schema import Example
+from rlaifv_jax.data.templates import Turn
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback.divide import told
+from rlaifv_jax.feedback.fields import Record, answer_of, group_of, question_of
+from rlaifv_jax.feedback.stage import Unit
+from rlaifv_jax.fingerprint import model_fingerprint
+from rlaifv_jax.records.source import Input
+from rlaifv_jax.sampling import calls, forward
+from rlaifv_jax.sampling.calls import check_rows
+from rlaifv_jax.sampling.forward import Forward
+from rlaifv_jax.sampling.load import Speaker
+
+WAYS = ("reward", "likelihood")
+
+
+@dataclass(frozen=True)
+class BestOptions:
+    """policy, reference: models; the reference is not needed for 'likelihood'. n: the first n answers; 0: all. by: one
+    of WAYS. The rest as `rlaifv_jax.feedback.score.LabelerOptions` has it.
+    """
+
+    policy: str
+    reference: str
+    by: str
+    n: int
+    vision_path: str
+    template: str
+    image_aspect_ratio: str
+    dtype: str
+    tensor: int
+    row_length: int
+    longest_row: int
+
+    def __post_init__(self) -> None:
+        if self.by not in WAYS:
+            raise UserError(f"best_of_n.by is {self.by!r}; it can be {' or '.join(map(repr, WAYS))}")
+        if not self.policy or (self.by == "reward" and not self.reference):
+            raise UserError("best_of_n.policy and, for rewards, best_of_n.reference have to be set")
+        if self.n < 0:
+            raise UserError(f"best_of_n.n is {self.n}; it must be 0 (all) or more")
+        check_rows("best_of_n", self.row_length, self.longest_row)
+
+
+def questions(records: Sequence[Record]) -> list[Unit]:
+    """Answers to one question after the other."""
+    return [list(group) for _, group in groupby(records, lambda r: (group_of(r), question_of(r, "an answer")))]
+
+
+@dataclass
+class Likelihood:
+    """Log-probabilities of all answers under one model. See rlaifv_jax.feedback.stage.Stage."""
+
+    name: str
+    model: str
+    options: BestOptions
+    pictures: Pictures
+
+    code: Sequence[ModuleType] = (calls, forward)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        named = ("template", "image_aspect_ratio", "dtype", "row_length", "longest_row")
+        return {"model": self.model, **{name: getattr(self.options, name) for name in named}}
+
+    def load(self, source: Input) -> Mapping[str, Any]:
+        options = self.options
+        speaker = self.speaker = Speaker(
+            self.model,
+            vision_path=options.vision_path or None,
+            dtype=options.dtype,
+            tensor=options.tensor,
+            template=options.template or None,
+            pad=options.image_aspect_ratio == "pad",
+        )
+        template = speaker.prompter.template
+        if template is None:
+            raise UserError(
+                f"best_of_n: {self.model} needs a conversation template with a name; set best_of_n.template"
+            )
+        self.encoder = Encoder(
+            speaker.tokenizer, template, speaker.model.config.image_tokens, speaker.context, objective="sft"
+        )
+        self.forward = Forward(speaker)
+        return {
+            "weights": model_fingerprint(self.forward.params, speaker.dtype),
+            "conversation template": speaker.prompter.template_name,
+        }
+
+    def units(self, shard: int, records: list[Record]) -> list[Unit]:
+        return questions(records)
+
+    def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
+        encoded: list[Encoded] = []
+        owners: list[int] = []
+        asked: list[list[Encoded | str]] = []
+        for number, unit in enumerate(units):
+            answers = [self._encode(record) for record in unit]
+            asked.append(answers)
+            if good := [answer for answer in answers if isinstance(answer, Encoded)]:
+                whole = tuple(answer.answers[0] for answer in good)  # a prefix is the same for all, whatever follows
+                encoded.append(replace(good[0], answers=whole, truncated=()))
+                owners.append(number)
+        for number in set(range(len(units))) - set(owners) - done:
+            yield number, self._records(asked[number], [])
+        wanted = {place for place, number in enumerate(owners) if number not in done}
+        found = self.forward.log_probs(
+            encoded,
+            lambda place: self._pixels(units[owners[place]][0]),
+            wanted,
+            row_length=self.options.row_length,
+            longest_row=self.options.longest_row,
+        )
+        for place, values in found:
+            answers = asked[owners[place]]
+            if isinstance(values, BadRow):
+                fault = str(values)
+                answers = [fault if isinstance(answer, Encoded) else answer for answer in answers]
+                values = []
+            yield owners[place], self._records(answers, values)
+
+    def _encode(self, record: Record) -> Encoded | str:
+        """An answer behind its question, or why it cannot be scored."""
+        turns = (Turn("user", question_of(record, "an answer")),)
+        try:
+            image = b"" if self.pictures.names(record) else None
+            return self.encoder.encode(Example(0, "", image, turns, (answer_of(record, "an answer"),)))
+        except BadRow as fault:
+            return str(fault)
+
+    def _pixels(self, record: Record) -> np.ndarray:
+        data = self.pictures.read(record)
+        if data is None:
+            raise BadRow("image_missing", "the record names no picture")
+        return self.speaker.prompter.pixels(images.decode(data))
+
+    def _records(self, answers: Sequence[Encoded | str], values: Sequence[np.ndarray]) -> list[Record]:
+        found = iter(values)
+        records: list[Record] = []
+        for answer in answers:
+            if isinstance(answer, str):
+                records.append({"log_prob": None, "tokens": 0, "error": answer})
+            else:
+                each = next(found)
+                records.append({"log_prob": float(np.sum(each, dtype=np.float64)), "tokens": len(each)})
+        return records
+
+    def summary(self, records: Iterable[Record]) -> Sequence[str]:
+        counts = Counter[str]()
+        for record in records:
+            counts["answers"] += 1
+            counts["that cannot be scored"] += "error" in record
+        return [f"{counts['answers']} answers under {self.model}", *told("answers", counts)]

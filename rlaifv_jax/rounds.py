@@ -1,0 +1,190 @@
+"""One alignment round after the other: what each step reads and writes, and the file that knows what is done."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rlaifv_jax.checkpoint import check_config
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback.functions import load_function
+from rlaifv_jax.parallel import is_main
+from rlaifv_jax.records.settings import write_whole
+
+STEPS = ("candidates", "feedback", "train", "measure")
+FREE = ("output_dir", "rounds", "keep_weights")  # settings that may change between a run and its continuation
+
+
+def check(config: Any) -> None:
+    """Values that cannot work, found before anything is done. Raises `UserError`."""
+    for key, value in (("model.path", config.model.path), ("questions", config.questions)):
+        if not value:
+            raise UserError(f"{key} is not set")
+    for key, value, least in (("rounds", config.rounds, 1), ("questions_per_round", config.questions_per_round, 0)):
+        if value < least:
+            raise UserError(f"{key} is {value}; it must be {least} or more")
+    if config.keep_weights not in ("all", "best"):
+        raise UserError(f"keep_weights is {config.keep_weights!r}; it can be 'all' or 'best'")
+    if "://" in config.output_dir:
+        raise UserError("output_dir: records of feedback are appended, which needs a disk; copy it to the cloud later")
+    if config.training.train.objective != "dpo":
+        raise UserError(f"training.train.objective is {config.training.train.objective!r}; rounds are DPO")
+    load_function(config.select.function, "select.function")
+
+
+class State:
+    """state.json: the config, and for each round the seconds of its steps, its measurements and its choice.
+
+    Args:
+      write: False reads what is there and never writes.
+
+    Raises:
+      UserError: the directory holds rounds of another config.
+    """
+
+    def __init__(self, config: Any, *, write: bool):
+        self.config, self.write = config, write
+        self.output = Path(config.output_dir).absolute()
+        self.file = self.output / "state.json"
+        self.rounds: list[dict[str, Any]] = []
+        plain = json.loads(json.dumps(config.to_dict()))
+        if self.file.exists():
+            try:
+                there = json.loads(self.file.read_text())
+                before, self.rounds = there["config"], there["rounds"]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(
+                    f"{self.file} is damaged; choose another output_dir, or remove it to start again"
+                ) from None
+            for free in FREE:
+                before[free] = plain[free]
+            check_config(before, plain, self.output)
+        self.plain = plain
+
+    def of(self, number: int) -> dict[str, Any]:
+        """The account of a round (from 1)."""
+        while len(self.rounds) < number:
+            self.rounds.append({"seconds": {}, "measured": {}})
+        return self.rounds[number - 1]
+
+    def model_before(self, number: int) -> str:
+        """What a round starts from."""
+        return self.config.model.path if number == 1 else self.model_after(number - 1)
+
+    def model_after(self, number: int) -> str:
+        """What a finished round has chosen."""
+        return str(self.output / f"round_{number}" / "train" / "weights" / str(self.rounds[number - 1]["chosen"]))
+
+    def save(self) -> None:
+        if self.write and is_main():
+            self.output.mkdir(parents=True, exist_ok=True)
+            write_whole(self.file, [json.dumps({"config": self.plain, "rounds": self.rounds}, indent=2) + "\n"])
+
+    @contextmanager
+    def timed(self, number: int, step: str) -> Iterator[None]:
+        """Add the time of a step, once it has ended, to what earlier starts have noted of it."""
+        started = time.perf_counter()
+        yield
+        seconds = self.of(number)["seconds"]
+        seconds[step] = round(seconds.get(step, 0) + time.perf_counter() - started, 1)
+        self.save()
+
+
+class Round:
+    """One round; every step may be called again and does what is left of it."""
+
+    def __init__(self, config: Any, number: int, state: State):
+        self.config, self.number, self.state = config, number, state
+        self.directory = state.output / f"round_{number}"
+        self.account = state.of(number)
+        self.stages = self._stages()
+
+    @property
+    def chosen(self) -> bool:
+        return "chosen" in self.account
+
+    def candidates(self) -> None:
+        self._step("candidates", self.stages.candidates)
+
+    def feedback(self) -> None:
+        self._step("feedback", self.stages.judge)
+
+    def train(self) -> None:
+        from rlaifv_jax.train import train
+
+        self._step("train", lambda: train(self.training()))
+
+    def measure(self) -> None:
+        """Every checkpoint that is not measured yet."""
+        function = load_function(self.config.select.function, "select.function")
+
+        def each() -> None:
+            for model in self.checkpoints():
+                if model.name in self.account["measured"]:
+                    continue
+                work = self.directory / "measured" / model.name
+                found = function.call(model, work, self.config)
+                if not isinstance(found, dict) or not isinstance(found.get("score"), int | float):
+                    raise UserError(
+                        f"select.function: {function.name} returned {found!r}; numbers with a 'score' are needed"
+                    )
+                self.account["measured"][model.name] = found
+                self.state.save()
+
+        self._step("measure", each)
+
+    def choose(self) -> None:
+        """The checkpoint with the highest score; of equal ones the latest."""
+        if self.chosen:
+            return
+        measured = self.account["measured"]
+        best = max(measured, key=lambda step: (measured[step]["score"], int(step)))
+        self.account["chosen"] = int(best)
+        self.state.save()
+        if self.config.keep_weights == "best" and is_main():
+            for model in self.checkpoints():
+                if model.name != best:
+                    shutil.rmtree(model)
+
+    def training(self) -> Any:
+        """The config of this round's training."""
+        config = self.config.training.copy_and_resolve_references()
+        with config.unlocked():
+            config.seed = self.config.seed + self.number
+            config.model.path = self.state.model_before(self.number)
+            config.model.vision_path = self.config.model.vision_path
+            config.data.path = str(self.directory / "pairs")
+            config.output_dir = str(self.directory / "train")
+        return config
+
+    def checkpoints(self) -> list[Path]:
+        """Models that the training of this round has written, first to last."""
+        return sorted((self.directory / "train" / "weights").iterdir(), key=lambda path: int(path.name))
+
+    def rows(self) -> tuple[int, int]:
+        """First and last + 1 row of the questions that this round asks; last -1: to the end."""
+        count = self.config.questions_per_round
+        return (0, -1) if not count else ((self.number - 1) * count, self.number * count)
+
+    def _stages(self) -> Any:
+        from rlaifv_jax.feedback.stages import Feedback
+
+        config = self.config.feedback.copy_and_resolve_references()
+        with config.unlocked():
+            config.seed = self.config.seed + self.number
+            config.output_dir = str(self.directory)
+            config.questions, config.candidates = self.config.questions, ""
+            config.start, config.end = self.rows()
+            config.policy.model = self.state.model_before(self.number)
+            config.policy.vision_path = self.config.model.vision_path
+        return Feedback(config)
+
+    def _step(self, name: str, work: Callable[[], None]) -> None:
+        """A step of a round that has chosen already is not even looked at: its weights may be gone."""
+        if self.chosen:
+            return
+        with self.state.timed(self.number, name):
+            work()

@@ -1,0 +1,77 @@
+"""An OpenAI-compatible server over real HTTP that answers from a function, and misbehaves when told to."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = Callable[[str], str]
+
+
+@dataclass
+class Server:
+    """answer: prompt → text. faults: what the next requests get instead: a status, 'garbage', 'empty' or 'hang'.
+
+    `requests` holds the bodies that came in, `together` the most that were answered at once.
+    """
+
+    answer: Reply
+    faults: list[Any] = field(default_factory=list)
+    finish: str = "stop"
+    pause: float = 0.0
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    together: int = 0
+    url: str = ""
+    _now: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reply(self, body: dict[str, Any]) -> tuple[int, bytes]:
+        with self._lock:
+            self.requests.append(body)
+            self._now += 1
+            self.together = max(self.together, self._now)
+            fault = self.faults.pop(0) if self.faults else None
+        time.sleep(self.pause)
+        with self._lock:
+            self._now -= 1
+        if isinstance(fault, int):
+            return fault, json.dumps({"error": {"message": f"fault {fault}"}}).encode()
+        if fault == "garbage":
+            return 200, b"{not json"
+        if fault == "hang":
+            time.sleep(3)
+        text = self.answer(body["messages"][-1]["content"])
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": self.finish}
+        choices = [] if fault == "empty" else [choice]
+        return 200, json.dumps(
+            {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}
+        ).encode()
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, data = server.reply(body)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{httpd.server_address[1]}/v1"
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        httpd.shutdown()
