@@ -31,7 +31,7 @@ smoke-newest: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --editable .
+	$(RUN) -m pip install --quiet --editable ".[demo]"
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

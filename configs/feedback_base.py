@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
     config.pairs.cap_by = "image"  # of all questions about a picture together, or of each 'question'
     config.pairs.consistent = True  # leave out answers whose verdicts and claims are not as many
     config.pairs.balance = "one_sided"  # of lengths; or 'two_sided', 'none'
+    config.pairs.tolerance = 0.01  # of 'two_sided': difference of mean lengths, relative, that is as good as none
     config.pairs.name = "rlaifv-jax"  # ds_name of the rows
     config.pairs.shard_rows = 5000  # pairs in a file
 

@@ -23,68 +23,77 @@ class Balanced(NamedTuple):
     about: str
 
 
-def keep_all(lengths: Lengths) -> Balanced:
+def keep_all(lengths: Lengths, tolerance: float) -> Balanced:
     return Balanced(list(range(len(lengths))), "none")
 
 
-def one_sided(lengths: Lengths) -> Balanced:
+def one_sided(lengths: Lengths, tolerance: float) -> Balanced:
     """The original's (utils/get_pairs_filter_shorten.py of RLAIF-V): leave out pairs whose chosen answer is too short.
 
     A pair goes when (rejected - chosen) / rejected is above a ratio; of the ratios 0, 0.02, … 0.98 the first is taken
     for which the mean lengths of what stays are closest, relative to the rejected answers' mean.
     """
-    best: tuple[float, float, list[int]] | None = None
-    for ratio in RATIOS:
-        places = within(lengths, float(ratio))
-        if not places:
-            continue
-        chosen, rejected = np.mean([lengths[place] for place in places], axis=0)
-        distance = abs(chosen - rejected) / rejected
-        if best is None or distance < best[0]:
-            best = distance, float(ratio), places
-    if best is None:
-        return Balanced([], "nothing is left at any ratio")
-    return Balanced(best[2], f"chosen answers are shorter by {best[1]:.0%} at most, means differ by {best[0]:.1%}")
+    tried = _try(lengths, lambda chosen, rejected: rejected - chosen)
+    return _told(min(tried, key=lambda found: found.distance), "shorter") if tried else NOTHING
 
 
-def within(lengths: Lengths, ratio: float) -> list[int]:
-    """Places of pairs whose chosen answer is not shorter by more than `ratio` of the rejected one."""
+def two_sided(lengths: Lengths, tolerance: float) -> Balanced:
+    """The same both ways: leave out pairs whose chosen answer is too short or too long.
+
+    The largest ratio is taken for which the means differ by `tolerance` at most (of the rejected answers'), so that few
+    pairs go; if there is none, the first with the closest means.
+    """
+    tried = _try(lengths, lambda chosen, rejected: abs(rejected - chosen))
+    if not tried:
+        return NOTHING
+    close = [found for found in tried if found.distance <= tolerance]
+    best = close[-1] if close else min(tried, key=lambda found: found.distance)
+    return _told(best, "shorter or longer")
+
+
+class _Tried(NamedTuple):
+    ratio: float
+    distance: float  # of the mean lengths, relative to the rejected answers'
+    places: list[int]
+
+
+def _try(lengths: Lengths, gap: Callable[[int, int], int]) -> list[_Tried]:
+    """Every ratio that leaves pairs."""
+    tried = []
+    for ratio in map(float, RATIOS):
+        places = within(lengths, ratio, gap)
+        if places:
+            chosen, rejected = np.mean([lengths[place] for place in places], axis=0)
+            tried.append(_Tried(ratio, abs(chosen - rejected) / rejected, places))
+    return tried
+
+
+def within(lengths: Lengths, ratio: float, gap: Callable[[int, int], int]) -> list[int]:
+    """Places of pairs whose gap(chosen, rejected) is not above `ratio` of the rejected answer's length."""
     return [
         place
         for place, (chosen, rejected) in enumerate(lengths)
-        if rejected and not (rejected - chosen) / rejected > ratio
+        if rejected and not gap(chosen, rejected) / rejected > ratio
     ]
 
 
-def two_sided(lengths: Lengths) -> Balanced:
-    """Leave out the pairs that lean most to the side to which all lean together, until the means are equal.
-
-    Nothing but what is needed goes: pairs with a longer chosen answer make up for others with a shorter one.
-    """
-    gaps = [chosen - rejected for chosen, rejected in lengths]
-    total = sum(gaps)
-    side = 1 if total > 0 else -1
-    leaning = sorted((place for place, gap in enumerate(gaps) if gap * side > 0), key=lambda p: (-side * gaps[p], p))
-    dropped = set()
-    for place in leaning:
-        if abs(total - gaps[place]) < abs(total):
-            total -= gaps[place]
-            dropped.add(place)
-    places = [place for place in range(len(gaps)) if place not in dropped]
-    return Balanced(places, f"mean lengths differ by {total / max(len(places), 1):+.2f} words")
+def _told(found: _Tried, how: str) -> Balanced:
+    about = f"chosen answers are {how} by {found.ratio:.0%} at most, means differ by {found.distance:.1%}"
+    return Balanced(found.places, about)
 
 
-BALANCES: dict[str, Callable[[Lengths], Balanced]] = {
+NOTHING = Balanced([], "nothing is left at any ratio")
+BALANCES: dict[str, Callable[[Lengths, float], Balanced]] = {
     "one_sided": one_sided,
     "two_sided": two_sided,
     "none": keep_all,
 }
 
 
-def balance(pairs: Sequence[Pair], kind: str, counts: Counter[str]) -> tuple[list[Pair], str]:
-    """The pairs that stay, and a sentence on how. kind: a key of BALANCES."""
+def balance(pairs: Sequence[Pair], kind: str, tolerance: float, counts: Counter[str]) -> tuple[list[Pair], str]:
+    """The pairs that stay, and a sentence on how. kind: a key of BALANCES. tolerance: see `two_sided`."""
     different = [pair for pair in pairs if pair.chosen.answer.strip() != pair.rejected.answer.strip()]
     counts["pairs of twice the same text"] = len(pairs) - len(different)
-    found = BALANCES[kind]([pair.words for pair in different])
+    found = BALANCES[kind]([pair.words for pair in different], tolerance)
     counts["pairs left out for the balance of lengths"] = len(different) - len(found.places)
     return [different[place] for place in found.places], found.about

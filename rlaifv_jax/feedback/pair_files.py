@@ -127,17 +127,20 @@ def _answers(records: Iterable[Record], counts: Counter[str]) -> tuple[list[Answ
 
 @dataclass(frozen=True)
 class Making:
-    """rules, balance: which pairs are made, see `Rules` and `BALANCES`. name: `ds_name` of their rows. shard_rows: most
-    in a file."""
+    """rules, balance, tolerance: which pairs are made, see `Rules` and `BALANCES`. name: `ds_name` of their rows.
+    shard_rows: most in a file."""
 
     rules: Rules
     balance: str
+    tolerance: float
     name: str
     shard_rows: int
 
     def __post_init__(self) -> None:
         if self.balance not in BALANCES:
             raise UserError(f"pairs.balance is {self.balance!r}; it can be {', '.join(map(repr, BALANCES))}")
+        if not 0 <= self.tolerance < 1:
+            raise UserError(f"pairs.tolerance is {self.tolerance}; it must lie in 0 … 1")
         if self.shard_rows < 1:
             raise UserError(f"pairs.shard_rows is {self.shard_rows}; it must be 1 or more")
 
@@ -165,7 +168,7 @@ def _make(answers: Input, feedback: Input, directory: Path, making: Making, pict
     """Write all files; returns lines for the person at the terminal."""
     counts = Counter[str]()
     judged = judge(answers, feedback, counts)
-    pairs, how = balance(make_pairs(judged, making.rules, counts), making.balance, counts)
+    pairs, how = balance(make_pairs(judged, making.rules, counts), making.balance, making.tolerance, counts)
     directory.mkdir(parents=True, exist_ok=True)
     for old in (*directory.glob("*.parquet"), directory / "pairs.jsonl"):
         old.unlink(missing_ok=True)

@@ -29,6 +29,10 @@ class Feedback:
 
     def __init__(self, config: Any):
         self.config = config
+        if "://" in config.output_dir:
+            raise UserError(
+                f"output_dir: {config.output_dir}: records are appended, which needs a disk; copy them afterwards"
+            )
         self.output = Path(config.output_dir)
         if config.shard_answers < 1:
             raise UserError(f"shard_answers is {config.shard_answers}; it must be 1 or more")
@@ -101,7 +105,7 @@ class Feedback:
             answers,
             feedback,
             self.output / "pairs",
-            pair_files.Making(rules, section.balance, section.name, section.shard_rows),
+            pair_files.Making(rules, section.balance, section.tolerance, section.name, section.shard_rows),
             self._pictures(answers),
         )
 

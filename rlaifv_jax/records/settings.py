@@ -9,6 +9,7 @@ from typing import Any
 from rlaifv_jax.errors import UserError
 
 Settings = Mapping[str, Any]
+PARTIAL = ".partial"
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -34,12 +35,17 @@ def compare(settings: Settings, file: Path, place: Path) -> None:
 
 def write_whole(path: Path, pieces: Iterable[str]) -> None:
     """Whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     with open(partial, "w", encoding="utf-8") as file:
         file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a kill has left it from `write_whole`."""
+    return path.name.endswith(PARTIAL)
 
 
 def _short(value: Any) -> str:

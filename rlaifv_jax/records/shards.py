@@ -16,7 +16,7 @@ from typing import Any
 
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.records.part import Part, Record, in_order, places
-from rlaifv_jax.records.settings import Settings, compare, plain, write_whole
+from rlaifv_jax.records.settings import Settings, compare, is_partial, plain, write_whole
 
 MANIFEST = "manifest.json"
 PATIENCE = 600.0  # seconds until the first process must have left its manifest
@@ -59,7 +59,7 @@ class Shards:
             if process == 0:
                 self.directory.mkdir(parents=True, exist_ok=True)
                 if not self.manifest.exists():
-                    if any(self.directory.iterdir()):
+                    if any(not is_partial(file) for file in self.directory.iterdir()):
                         raise UserError(f"{directory} holds something else; remove it, or choose another output_dir")
                     write_whole(self.manifest, [json.dumps({**self.settings, "notes": plain(notes)}, indent=2)])
             self._wait_for(self.manifest.exists, PATIENCE)

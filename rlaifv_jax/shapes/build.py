@@ -8,9 +8,10 @@ About twenty minutes on two quiet cores:
     base            sft on true captions and questions                           configs/shapes.py:base
     policy          the base, continued by sft on captions with a planted bias   configs/shapes.py:policy
     labeler_start   another random LLaVA, two layers deeper
-    labeler         sft on true captions and questions, most of them yes or no   configs/shapes.py:labeler
+    seeing          sft on true captions and questions                           configs/shapes.py:seeing
+    labeler         continued, mostly on questions about what is nearly true     configs/shapes.py:labeler
 
-All are written as Hugging Face directories in bfloat16.
+Base, policy and labeler are written as Hugging Face directories in bfloat16.
 
 Training goes through the ordinary trainer. Killed and started again, the command goes on where it was.
 """
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.cli import guard, say
-from rlaifv_jax.shapes.tasks import BASE_MIX, LABELER_MIX, POLICY_MIX
+from rlaifv_jax.shapes.tasks import BASE_MIX, LABELER_MIX, POLICY_MIX, SEEING_MIX
 
-SCENES = {"base": 20_000, "policy": 8_000, "labeler": 24_000}
-MIXES = {"base": BASE_MIX, "policy": POLICY_MIX, "labeler": LABELER_MIX}
+SCENES = {"base": 20_000, "policy": 8_000, "seeing": 24_000, "labeler": 24_000}
+MIXES = {"base": BASE_MIX, "policy": POLICY_MIX, "seeing": SEEING_MIX, "labeler": LABELER_MIX}
 
 
 def build(output: Path, work: Path, seed: int) -> None:
@@ -43,11 +44,8 @@ def build(output: Path, work: Path, seed: int) -> None:
             say(f"{name}: the tower names {accuracy:.1%} of the cells rightly")
     measured = {}
     examples = heldout.unseen(work / "validation.parquet", 300, seed, "validation")
-    for stage, before in (
-        ("base", work / "start"),
-        ("policy", output / "base"),
-        ("labeler", work / "labeler_start"),
-    ):
+    for stage, before in (("base", work / "start"), ("policy", output / "base"), ("labeler", None)):
+        before = before or train_stage("seeing", work / "labeler_start", work, seed)
         _export(train_stage(stage, before, work, seed), output / stage)
         measured[stage] = heldout.judge(examples, heldout.describe(output / stage, examples))
     print(f"\n{len(examples)} scenes that were never trained on, greedy decoding:\n")

@@ -28,6 +28,10 @@ class Parsed:
     claims: tuple[Thing, ...]
     malformed: int
 
+    def is_true(self, scene: Scene) -> bool:
+        """Whether it says nothing that is false of the scene, and nothing that cannot be read."""
+        return not self.malformed and all(claim in scene for claim in self.claims)
+
 
 def sentence(thing: Thing, phrasing: int = 0) -> str:
     """One sentence of 11 words (the full stop counts as one) that claims `thing`."""

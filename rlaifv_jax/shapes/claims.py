@@ -5,6 +5,7 @@ Named in configs as functions: rlaifv_jax.shapes.claims:split and rlaifv_jax.sha
 
 from collections.abc import Sequence
 
+from rlaifv_jax.shapes import questions
 from rlaifv_jax.shapes.captions import parse
 from rlaifv_jax.shapes.questions import ask_if
 
@@ -17,6 +18,16 @@ def split(question: str, answer: str) -> list[str]:
 def ask(claims: Sequence[str]) -> list[str]:
     """The yes/no question of every claim; what is no sentence of this world is asked as it stands."""
     return [_ask(claim) for claim in claims]
+
+
+def undivided(question: str, answer: str) -> list[str]:
+    """For comparison: the whole answer as one claim."""
+    return [answer]
+
+
+def ask_whole(claims: Sequence[str]) -> list[str]:
+    """One question about each whole answer."""
+    return [questions.ask_whole(claim) for claim in claims]
 
 
 def _ask(claim: str) -> str:

@@ -1,19 +1,20 @@
-"""The whole idea in minutes on a laptop: a model that hallucinates, preference pairs, DPO, measured again.
+"""The whole idea in minutes on a laptop: a model that hallucinates, feedback from another model, two rounds of DPO.
 
     python -m rlaifv_jax.shapes.demo [--seed N] [--scenes N] [--output DIR]        (`make demo` runs it)
 
-The small world is a board of coloured shapes, so whether a sentence is true can be decided exactly. A tiny
-LLaVA (classes and files are those of the 7B model) has learnt from captions with bad habits to see what is
-not there. This command makes preference pairs, trains on them with the ordinary trainer, and lets the model
-describe scenes it has never seen, before and after. It writes to DIR (out/demo):
+The small world is a board of coloured shapes, so whether a sentence is true can be decided exactly. A tiny LLaVA
+(classes and files are those of the 7B model) has learnt from captions with bad habits to see what is not there. In each
+round it describes scenes ten times over, another tiny LLaVA answers yes or no to every claim in that, and the ordinary
+trainer learns from the pairs that come out: what rlaifv_jax.iterate does with real models. The truth is asked only to
+choose among checkpoints, on scenes kept for that, and to measure, on scenes that neither model has ever seen.
 
-    pairs.parquet      the preference pairs, in the schema of RLAIF-V-Dataset
-    heldout.parquet    the scenes to be described, with their ground truth
-    dpo/               the training run: metrics, TensorBoard, checkpoints, the model in weights/
-    captions.jsonl     what was said about every held-out scene, before and after
-    summary.json       the numbers                examples.png     four scenes to look at
+    rounds/            as rlaifv_jax.iterate writes them: answers, claims, scores, pairs, training runs, state.json
+    questions.jsonl    what was asked, about pictures/
+    heldout/           the scenes that are measured on, and 16 captions of each for the best of N
+    captions.jsonl     what was said about every held-out scene, from round to round
+    summary.json       the numbers      chart.png  the same to look at      examples.png  four scenes with captions
 
-What an earlier demo left there is replaced: it always starts from scratch.
+What an earlier demo left in DIR (out/demo) is replaced: it always starts from scratch.
 """
 
 import argparse
@@ -21,86 +22,128 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.cli import guard
 
-WRITTEN = ("pairs.parquet", "heldout.parquet", "dpo", "captions.jsonl", "summary.json", "examples.png")
+WRITTEN = (
+    "rounds",
+    "pictures",
+    "heldout",
+    "questions.jsonl",
+    "captions.jsonl",
+    "summary.json",
+    "chart.png",
+    "examples.png",
+)
+NUMBERS = (1, 2, 4, 8, 16)  # N of the best of N
+SHOWN = 8  # the N in the table
 
 
 def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     """Run the demo; returns what it writes to summary.json."""
-    from configs.shapes import get_config
+    from configs.iterate_shapes import get_config
     from rlaifv_jax import parallel
-    from rlaifv_jax.shapes import heldout
-    from rlaifv_jax.shapes.build import newest
-    from rlaifv_jax.shapes.datasets import write_pairs
-    from rlaifv_jax.train import train
+    from rlaifv_jax.iterate import iterate
+    from rlaifv_jax.records.shards import read_shards
+    from rlaifv_jax.shapes import agreement, best, heldout
+    from rlaifv_jax.shapes.ask import write_questions
+    from rlaifv_jax.shapes.chart import draw_chart
 
     parallel.initialize()
     started = time.perf_counter()
     _clear(output)
-    config = get_config("dpo")
-    config.seed, config.output_dir = seed, str(output / "dpo")
-    config.data.path = str(output / "pairs.parquet")
+    config = get_config()
+    config.seed, config.output_dir = seed, str(output / "rounds")
+    config.questions, config.questions_per_round = str(output / "questions.jsonl"), scenes
 
-    # ------------------------------------------------------------------ preference pairs
-    pairs = write_pairs(config.data.path, scenes, seed)
-    _title(f"{pairs['pairs']} preference pairs from {scenes} scenes")
-    print(f"{config.data.path}: RLAIF-V schema, chosen and rejected captions of the same picture.")
-    print("Who judged them: the ground truth of the scenes. AI feedback will take its place in a later version.")
+    # ------------------------------------------------------------------ the rounds, as anybody runs them
+    _title(f"{config.rounds} rounds: the same as python -m rlaifv_jax.iterate --config=configs/iterate_shapes.py")
+    shown = write_questions(output, config.rounds * scenes, seed)
+    rounds = iterate(config)
+    models = {"base": Path(config.model.path)} | {
+        f"round_{number}": output / "rounds" / f"round_{number}" / "train" / "weights" / str(account["chosen"])
+        for number, account in enumerate(rounds, 1)
+    }
 
-    # ------------------------------------------------------------------ the model before
-    examples = heldout.unseen(output / "heldout.parquet", held_out, seed)
-    before = heldout.describe(config.model.path, examples)
-    measured = {"base": heldout.judge(examples, before)}
+    # ------------------------------------------------------------------ greedy captions of scenes nobody has seen
+    _title(f"what the models say about {held_out} scenes they have never seen")
+    write_questions(output / "heldout", held_out, seed, "heldout")
+    examples = heldout.unseen(output / "heldout" / "heldout.parquet", held_out, seed)
+    captions = {name: heldout.describe(model, examples) for name, model in models.items()}
+    measured = {name: heldout.judge(examples, said) for name, said in captions.items()}
 
-    # ------------------------------------------------------------------ DPO, by the ordinary trainer
-    _title("DPO: the same as python -m rlaifv_jax.train --config=configs/shapes.py")
-    train(config)
-    model = newest(output / "dpo")
+    # ------------------------------------------------------------------ the best of N answers of the base model
+    drawn = best.draw(output / "heldout", models["base"], list(models.values())[-1], models["base"], max(NUMBERS), seed)
+    curves = {
+        way: [heldout.judge(examples, drawn.best(number, way)) for number in NUMBERS]
+        for way in ("reward", "likelihood")
+    }
+    chosen = drawn.best(SHOWN, "reward")
+    measured[f"best_of_{SHOWN}"] = heldout.judge(examples, chosen)
 
-    # ------------------------------------------------------------------ the model after
-    after = heldout.describe(model, examples)
-    measured["round_1"] = heldout.judge(examples, after)
+    # ------------------------------------------------------------------ how often the labeler was right
+    truth = {f"feedback-{index:06d}": scene for index, scene in enumerate(shown)}
+    right = agreement.of_feedback(
+        [
+            record
+            for number in range(1, config.rounds + 1)
+            for record in read_shards(output / f"rounds/round_{number}/score")
+        ],
+        truth,
+    )
+
+    # ------------------------------------------------------------------ the result
+    draw_chart(output / "chart.png", {name: measured[name] for name in models}, NUMBERS, curves)
+    _draw_examples(output / "examples.png", seed, examples, captions)
+    with open(output / "captions.jsonl", "w") as file:
+        for place, example in enumerate(examples):
+            said = {name: texts[place] for name, texts in captions.items()}
+            file.write(json.dumps({"idx": example.idx, **said, "scene": json.loads(example.scene.to_json())}) + "\n")
     summary = {
         "seed": seed,
         "seconds": round(time.perf_counter() - started, 1),
-        "labels": "ground truth",
-        "pairs": pairs["pairs"],
+        "labels": "a tiny LLaVA",
+        "labeler_agreement": {"all": agreement.overall(right)} | {kind: n / of for kind, (n, of) in right.items()},
+        "pairs": [_pairs(output, number) for number in range(1, config.rounds + 1)],
         "held_out_scenes": held_out,
-        "stages": {stage: {key: getattr(rates, key) for key in heldout.RATES} for stage, rates in measured.items()},
+        "stages": {name: {key: getattr(m, key) for key in heldout.RATES} for name, m in measured.items()},
+        "best_of_n": {
+            way: {str(n): m.response_hallucination for n, m in zip(NUMBERS, each, strict=True)}
+            for way, each in curves.items()
+        },
     }
-    _write_results(output, summary, examples, before, after)
-    _title(f"{held_out} held-out scenes, one caption each by greedy decoding")
-    print(heldout.table({"before": measured["base"], "after DPO": measured["round_1"]}))
-    where = model.relative_to(output)
-    print(f"\n{summary['seconds']:.0f} seconds. Everything is in {output}:")
-    print("  examples.png    four scenes on which the model was wrong before, to look at")
-    print("  captions.jsonl  all captions        summary.json  these numbers        dpo/  the training run")
-    print(f"  {where}  the new model; --config.model.path and `python -m convert export` take it")
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _title(f"{held_out} unseen scenes, one greedy caption each; the best of {SHOWN} drawn by the base model")
+    print(heldout.table({name.replace("_", " "): m for name, m in measured.items()}))
+    print(
+        f"\nThe labeler was right about {agreement.overall(right):.1%} of {sum(of for _, of in right.values())} claims."
+    )
+    print(f"{summary['seconds']:.0f} seconds. Everything is in {output}:")
+    print("  chart.png       these numbers, and the best of N       examples.png  four scenes that were wrong before")
+    print("  captions.jsonl  all captions        summary.json  the numbers        rounds/  everything in between")
+    print(f"  {list(models.values())[-1].relative_to(output)}  the new model; chat, convert and training take it")
     return summary
 
 
-def _write_results(
-    output: Path, summary: dict[str, Any], examples: list[Any], before: list[str], after: list[str]
-) -> None:
+def _pairs(output: Path, number: int) -> int:
+    report = json.loads((output / f"rounds/round_{number}/pairs/report.json").read_text())
+    return int(report["counts"]["pairs"])
+
+
+def _draw_examples(file: Path, seed: int, examples: Sequence[Any], captions: dict[str, list[str]]) -> None:
     from rlaifv_jax.shapes.datasets import read_heldout, write_heldout
     from rlaifv_jax.shapes.examples import choose_examples, draw_examples
 
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    with open(output / "captions.jsonl", "w") as file:
-        for example, first, second in zip(examples, before, after, strict=True):
-            scene = json.loads(example.scene.to_json())
-            file.write(json.dumps({"idx": example.idx, "before": first, "after": second, "scene": scene}) + "\n")
-    shown = choose_examples(examples, before)
-    large = output / ".large.parquet"
-    write_heldout(large, max(shown) + 1, summary["seed"], pixels=192)
+    shown = choose_examples(examples, captions["base"])
+    large = file.with_name(".large.parquet")
+    write_heldout(large, max(shown) + 1, seed, pixels=192)
     pictures = read_heldout(large)
     large.unlink()
-    columns = [(title, [texts[k] for k in shown]) for title, texts in (("before", before), ("after DPO", after))]
-    draw_examples(output / "examples.png", [pictures[k] for k in shown], columns)
+    columns = [(name.replace("_", " "), [texts[k] for k in shown]) for name, texts in captions.items()]
+    draw_examples(file, [pictures[k] for k in shown], columns)
 
 
 def _clear(output: Path) -> None:
@@ -124,8 +167,8 @@ def parse_arguments(arguments: list[str]) -> Any:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, default=Path("out/demo"), help="default: out/demo")
-    parser.add_argument("--seed", type=int, default=0, help="of scenes, pairs and their order (default 0)")
-    parser.add_argument("--scenes", type=int, default=600, help="to make pairs from (default 600)")
+    parser.add_argument("--seed", type=int, default=0, help="of scenes, answers, pairs and their order (default 0)")
+    parser.add_argument("--scenes", type=int, default=600, help="to learn from in each round (default 600)")
     parser.add_argument("--held-out", type=int, default=300, help="scenes to measure on (default 300)")
     parsed = parser.parse_args(arguments)
     if parsed.scenes < 50 or parsed.held_out < 1:

@@ -1,21 +1,25 @@
 """Questions about scenes, their exact answers, and false claims that are nearly true."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from rlaifv_jax.shapes import captions
 from rlaifv_jax.shapes.scene import COLORS, COLS, ROWS, SHAPES, SIZES, Scene, Thing, place
 
 DESCRIBE = "describe the image ."
 NEAR_MISSES = ("size", "color", "shape", "other_cell", "empty_cell")
 TRUE_CLAIMS = 0.55  # of claims about cells that are not empty, as they are taught
-MISSES = {"size": 1, "color": 2, "shape": 3, "other_cell": 1}  # the harder to see, the oftener
+MISSES = {"size": 1, "color": 1, "shape": 1, "other_cell": 1}
+HARD_MISSES = {"size": 1, "color": 2, "shape": 3, "other_cell": 1}  # the harder to see, the oftener
 
 _IF = re.compile(
     rf"is there in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)})"
     rf" a (?P<size>{'|'.join(SIZES)}) (?P<color>{'|'.join(COLORS)}) (?P<shape>{'|'.join(SHAPES)}) ?\?"
 )
+_WHOLE = "is right ? "
 _WHAT = re.compile(rf"what is in the (?P<row>{'|'.join(ROWS)}) (?P<col>{'|'.join(COLS)}) ?\?")
 
 
@@ -30,6 +34,11 @@ def ask_what(cell: int) -> str:
     return f"what is in the {row} {col} ?"
 
 
+def ask_whole(caption: str) -> str:
+    """One question about all that a caption claims, for comparison with asking about each claim."""
+    return f"{_WHOLE}{caption}"
+
+
 def truth(scene: Scene, question: str) -> str:
     """The one right answer: 'yes' or 'no'; 'small blue star' or 'nothing'.
 
@@ -38,6 +47,8 @@ def truth(scene: Scene, question: str) -> str:
     text = " ".join(question.lower().split())
     if match := _IF.fullmatch(text):
         return "yes" if Thing(**match.groupdict()) in scene else "no"
+    if text.startswith(_WHOLE):
+        return "yes" if captions.parse(text.removeprefix(_WHOLE)).is_true(scene) else "no"
     if match := _WHAT.fullmatch(text):
         there = scene.at(ROWS.index(match["row"]) * len(COLS) + COLS.index(match["col"]))
         return "nothing" if there is None else f"{there.size} {there.color} {there.shape}"
@@ -63,8 +74,8 @@ def near_miss(scene: Scene, rng: np.random.Generator, kind: str | None = None) -
     return moved[rng.integers(len(moved))]
 
 
-def claim_about(scene: Scene, cell: int, rng: np.random.Generator) -> Thing:
-    """A claim about what is in a cell: true in TRUE_CLAIMS of the cases, else nearly, by the weights of MISSES.
+def claim_about(scene: Scene, cell: int, rng: np.random.Generator, misses: Mapping[str, int]) -> Thing:
+    """A claim about what is in a cell: true in TRUE_CLAIMS of the cases, else nearly, by the weights of `misses`.
 
     Of an empty cell it says that a thing of the scene is there.
     """
@@ -72,8 +83,8 @@ def claim_about(scene: Scene, cell: int, rng: np.random.Generator) -> Thing:
     if there is not None and rng.random() < TRUE_CLAIMS:
         return there
     others = [moved for thing in scene if (moved := _moved(thing, cell)) != there]
-    kinds = list(MISSES)
-    kind = kinds[rng.choice(len(kinds), p=np.array(list(MISSES.values())) / sum(MISSES.values()))]
+    kinds = list(misses)
+    kind = kinds[rng.choice(len(kinds), p=np.array(list(misses.values())) / sum(misses.values()))]
     if there is None or (kind == "other_cell" and others):
         return others[rng.integers(len(others))]
     return change(there, "shape" if kind == "other_cell" else kind, rng)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlaifv_jax.shapes.scene import Scene, sample_scene
 
-SPLITS = {"base": 0, "policy": 1, "labeler": 2, "pairs": 3, "feedback": 4, "heldout": 5, "validation": 6}
+SPLITS = {"base": 0, "policy": 1, "labeler": 2, "pairs": 3, "feedback": 4, "heldout": 5, "validation": 6, "seeing": 7}
 EVALUATION = ("heldout", "validation")  # draw from the same kept eighth, with different generators
 
 
