@@ -8,7 +8,6 @@ are in memory before the clock starts. Before it does, both sides decode greedil
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,8 +19,7 @@ from benchmarks.model import END_TOKEN, LLAVA_7B, PAD_TOKEN, SMALL, Sizes
 from benchmarks.pairs import Lengths, Pair, items, kind_of_pictures, make_pairs, normalized
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Encoded
-from rlaifv_jax.models.blueprint import Params, cast, random_params, unstack
-from rlaifv_jax.models.llava import Llava
+from rlaifv_jax.models.blueprint import Params, unstack
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.engine import Account, Engine
 from rlaifv_jax.sampling.prompt import Prompt
@@ -29,14 +27,6 @@ from rlaifv_jax.sampling.settings import CACHE_DTYPES, DTYPES, TOP_K, Sampling
 
 SIZES = {"small": SMALL, "7b": LLAVA_7B}
 TEMPERATURE = 0.7
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model without files, as far as the engine looks at it."""
-
-    config: Any
-    blueprint: Any
 
 
 class NoText:
@@ -158,17 +148,7 @@ def main() -> None:
 
     cores = timing.limit_cores(chosen.cores)
     sizes, dtype = SIZES[chosen.size], chosen.dtype
-    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-    llava = model.torch_model(sizes, 0, device, getattr(torch, dtype))
-    opened: Any
-    if chosen.size == "small":
-        opened, params = model.ours(llava.float())
-        llava = llava.to(getattr(torch, dtype))
-        params = cast(params, dtype)
-    else:  # too large to be written and read; speed does not depend on the values
-        blueprint = model.our_blueprint(sizes)
-        opened = Opened(blueprint.module(blueprint.shapes).config, blueprint)
-        params = random_params(Llava, opened.config, 0, dtype)
+    llava, opened, params = model.both(sizes, dtype, real=chosen.size == "small")
     params = unstack(params)
     setting = {
         "cores": cores,

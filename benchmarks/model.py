@@ -15,7 +15,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from convert.load import StoredModel, open_model
-from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint
+from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, cast, random_params
 from rlaifv_jax.models.families import parse_llava
 from rlaifv_jax.models.llava import Llava
 from rlaifv_jax.parallel import make_mesh
@@ -149,3 +149,27 @@ def our_blueprint(sizes: Sizes) -> Blueprint:
     """The same model for this project, without weights."""
     raw = json.loads(hf_config(sizes).to_json_string(use_diff=False))
     return blueprint(Llava, parse_llava(raw, "benchmarks.model"))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model without files, as far as the engine looks at it."""
+
+    config: Any
+    blueprint: Any
+
+
+def both(sizes: Sizes, dtype: str, *, real: bool) -> tuple[LlavaForConditionalGeneration, Any, Params]:
+    """(PyTorch's model, this project's, its parameters) on the GPU or, without one, the CPU, in `dtype`.
+
+    real: the same weights on both sides; otherwise, for models too large to be written and read, other random ones,
+    since speed does not depend on the values.
+    """
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    llava = torch_model(sizes, 0, device, getattr(torch, dtype))
+    if not real:
+        plan = our_blueprint(sizes)
+        opened = Opened(plan.module(plan.shapes).config, plan)
+        return llava, opened, random_params(Llava, opened.config, 0, dtype)
+    stored, params = ours(llava.float())
+    return llava.to(getattr(torch, dtype)), stored, cast(params, dtype)

@@ -36,10 +36,13 @@ def new_file(text: str) -> Path:
     return Path(text)
 
 
-def make_parser(description: str | None, *, rounds: int, pairs: str = "preference pairs") -> argparse.ArgumentParser:
-    """With --pairs (said to be `pairs`), --rounds and --json."""
+def make_parser(
+    description: str | None, *, rounds: int, pairs: str | None = "preference pairs"
+) -> argparse.ArgumentParser:
+    """With --pairs (said to be `pairs`; none without them), --rounds and --json."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=positive, default=8, help=f"{pairs}, default 8")
+    if pairs:
+        parser.add_argument("--pairs", type=positive, default=8, help=f"{pairs}, default 8")
     parser.add_argument("--rounds", type=positive, default=rounds, help=f"timed calls of each, default {rounds}")
     parser.add_argument("--json", type=new_file, metavar="FILE", help="write the results there too")
     return parser

@@ -38,12 +38,7 @@ def make_config(folder: Path, **changes: Any) -> ConfigDict:
     config.training.train.batch_pairs, config.training.train.steps = 4, 3
     config.training.checkpoint.every = 1
     config.select.function = "tests.test_iterate:latest_but_one"
-    for name, value in changes.items():
-        *path, key = name.split("__")
-        section = config
-        for part in path:
-            section = section[part]
-        section[key] = value
+    world.set_keys(config, changes)
     return config
 
 

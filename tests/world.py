@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,16 @@ def command(name: str, model: Path, data: Path, output: Path, **settings: Any) -
     pairs = {**small, **settings}.items()
     flags = [f"--config.{key.replace('__', '.')}={value}" for key, value in pairs]
     return [sys.executable, "-m", f"rlaifv_jax.{name}", "--config=configs/llava15.py", *flags]
+
+
+def set_keys(config: Any, changes: Mapping[str, Any]) -> None:
+    """Set keys of a config: `a__b` stands for a.b."""
+    for name, value in changes.items():
+        *path, key = name.split("__")
+        section = config
+        for part in path:
+            section = section[part]
+        section[key] = value
 
 
 def environment(devices: int = 1, **extra: str) -> dict[str, str]:

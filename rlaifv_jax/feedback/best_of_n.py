@@ -13,7 +13,7 @@ import argparse
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,24 +23,49 @@ from jax.experimental import multihost_utils
 from rlaifv_jax.cli import say
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.questions import Questions
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.by_question import ByQuestion
 from rlaifv_jax.feedback.divide import told
 from rlaifv_jax.feedback.fields import Record, group_of
-from rlaifv_jax.feedback.likelihood import BestOptions, Likelihood, questions
+from rlaifv_jax.feedback.likelihood import Likelihood, questions
+from rlaifv_jax.feedback.reading import Reading
 from rlaifv_jax.feedback.stage import Unit, run
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.records.answer_file import is_complete, write_records
 from rlaifv_jax.records.shards import read_shards
 from rlaifv_jax.records.source import Input
 
-SHARD_ANSWERS, LONGEST_ROW = 1000, 4096  # where nobody says
+WAYS = ("reward", "likelihood")
+SHARD_ANSWERS = 1000  # where nobody says
+
+
+@dataclass(frozen=True)
+class BestOptions:
+    """policy, reference: models; the reference is not needed for 'likelihood'. by: one of WAYS. n: the first n answers;
+    0: all. reading: how the models read.
+    """
+
+    policy: str
+    reference: str
+    by: str
+    n: int
+    reading: Reading
+
+    def __post_init__(self) -> None:
+        if self.by not in WAYS:
+            raise UserError(f"best_of_n.by is {self.by!r}; it can be {' or '.join(map(repr, WAYS))}")
+        if not self.policy or (self.by == "reward" and not self.reference):
+            raise UserError("best_of_n.policy and, for rewards, best_of_n.reference have to be set")
+        if self.n < 0:
+            raise UserError(f"best_of_n.n is {self.n}; it must be 0 (all) or more")
+        self.reading.check("best_of_n")
 
 
 def best_of_n(source: Input, directory: Path, options: BestOptions, pictures: Pictures) -> Path:
     """Choose among the answers of `source`; returns the directory of the best ones' records."""
     models = {"policy": options.policy} | ({"reference": options.reference} if options.by == "reward" else {})
     for name, model in models.items():
-        run(Likelihood(name, model, options, pictures), source, directory / name)
+        run(Likelihood(name, model, options.reading, pictures), source, directory / name)
     values = {name: Input(str(directory / name), group_of, 1) for name in models}
     run(Best(options, values), source, directory / "best")
     return directory / "best"
@@ -49,21 +74,20 @@ def best_of_n(source: Input, directory: Path, options: BestOptions, pictures: Pi
 def choose_into(given: argparse.Namespace, candidates: str) -> None:
     """What `rlaifv_jax.generate --best-of` does once the candidates are there: OUTPUT gets the best ones' records."""
     output = Path(given.output)
-    options = BestOptions(
-        policy=given.policy or given.model,
-        reference=given.reference or "",
-        by=given.best_by,
-        n=0,
+    reading = Reading(
         vision_path=given.vision_path or "",
         template=given.template or "",
         image_aspect_ratio=given.image_aspect_ratio,
         dtype=given.dtype or "",
         tensor=given.tensor,
-        row_length=0,
-        longest_row=LONGEST_ROW,
     )
+    options = BestOptions(given.policy or given.model, given.reference or "", given.best_by, 0, reading)
     source = Input(candidates, group_of, SHARD_ANSWERS)
-    settings = {"candidates": source.fingerprint, **asdict(options)}
+    settings = {
+        "candidates": source.fingerprint,
+        **{name: getattr(options, name) for name in ("policy", "reference", "by")},
+        **reading.settings,
+    }
     if is_complete(given.output, settings):
         say(f"{output} is complete; nothing to do (remove it to choose again)")
         return

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from rlaifv_jax.data import images
 from rlaifv_jax.data.encode import Encoded, Encoder
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
@@ -18,43 +17,12 @@ from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.divide import told
 from rlaifv_jax.feedback.fields import Record, answer_of, group_of, question_of
+from rlaifv_jax.feedback.reading import Reading, pixels
 from rlaifv_jax.feedback.stage import Unit
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling import calls, forward
-from rlaifv_jax.sampling.calls import check_rows
 from rlaifv_jax.sampling.forward import Forward
-from rlaifv_jax.sampling.load import Speaker
-
-WAYS = ("reward", "likelihood")
-
-
-@dataclass(frozen=True)
-class BestOptions:
-    """policy, reference: models; the reference is not needed for 'likelihood'. n: the first n answers; 0: all. by: one
-    of WAYS. The rest as `rlaifv_jax.feedback.score.LabelerOptions` has it.
-    """
-
-    policy: str
-    reference: str
-    by: str
-    n: int
-    vision_path: str
-    template: str
-    image_aspect_ratio: str
-    dtype: str
-    tensor: int
-    row_length: int
-    longest_row: int
-
-    def __post_init__(self) -> None:
-        if self.by not in WAYS:
-            raise UserError(f"best_of_n.by is {self.by!r}; it can be {' or '.join(map(repr, WAYS))}")
-        if not self.policy or (self.by == "reward" and not self.reference):
-            raise UserError("best_of_n.policy and, for rewards, best_of_n.reference have to be set")
-        if self.n < 0:
-            raise UserError(f"best_of_n.n is {self.n}; it must be 0 (all) or more")
-        check_rows("best_of_n", self.row_length, self.longest_row)
 
 
 def questions(records: Sequence[Record]) -> list[Unit]:
@@ -68,26 +36,17 @@ class Likelihood:
 
     name: str
     model: str
-    options: BestOptions
+    reading: Reading
     pictures: Pictures
 
     code: Sequence[ModuleType] = (calls, forward)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        named = ("template", "image_aspect_ratio", "dtype", "row_length", "longest_row")
-        return {"model": self.model, **{name: getattr(self.options, name) for name in named}}
+        return {"model": self.model, **self.reading.settings}
 
     def load(self, source: Input) -> Mapping[str, Any]:
-        options = self.options
-        speaker = self.speaker = Speaker(
-            self.model,
-            vision_path=options.vision_path or None,
-            dtype=options.dtype,
-            tensor=options.tensor,
-            template=options.template or None,
-            pad=options.image_aspect_ratio == "pad",
-        )
+        speaker = self.speaker = self.reading.open(self.model)
         template = speaker.prompter.template
         if template is None:
             raise UserError(
@@ -96,7 +55,7 @@ class Likelihood:
         self.encoder = Encoder(
             speaker.tokenizer, template, speaker.model.config.image_tokens, speaker.context, objective="sft"
         )
-        self.forward = Forward(speaker)
+        self.forward = Forward.of(speaker)
         return {
             "weights": model_fingerprint(self.forward.params, speaker.dtype),
             "conversation template": speaker.prompter.template_name,
@@ -121,10 +80,9 @@ class Likelihood:
         wanted = {place for place, number in enumerate(owners) if number not in done}
         found = self.forward.log_probs(
             encoded,
-            lambda place: self._pixels(units[owners[place]][0]),
+            lambda place: pixels(self.speaker, self.pictures, units[owners[place]][0]),
             wanted,
-            row_length=self.options.row_length,
-            longest_row=self.options.longest_row,
+            **self.reading.rows,
         )
         for place, values in found:
             answers = asked[owners[place]]
@@ -142,12 +100,6 @@ class Likelihood:
             return self.encoder.encode(Example(0, "", image, turns, (answer_of(record, "an answer"),)))
         except BadRow as fault:
             return str(fault)
-
-    def _pixels(self, record: Record) -> np.ndarray:
-        data = self.pictures.read(record)
-        if data is None:
-            raise BadRow("image_missing", "the record names no picture")
-        return self.speaker.prompter.pixels(images.decode(data))
 
     def _records(self, answers: Sequence[Encoded | str], values: Sequence[np.ndarray]) -> list[Record]:
         found = iter(values)

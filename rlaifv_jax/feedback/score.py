@@ -15,9 +15,6 @@ from itertools import groupby
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from rlaifv_jax.data import images
 from rlaifv_jax.data.encode import Encoded
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
@@ -29,36 +26,12 @@ from rlaifv_jax.feedback.fields import Record, group_of
 from rlaifv_jax.feedback.labeler import WORDS, branched
 from rlaifv_jax.feedback.pairs import accepts
 from rlaifv_jax.feedback.prompts import Template
+from rlaifv_jax.feedback.reading import Reading, pixels
 from rlaifv_jax.feedback.stage import Unit
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling import calls, forward
-from rlaifv_jax.sampling.calls import check_rows
 from rlaifv_jax.sampling.forward import Forward, NextToken
-from rlaifv_jax.sampling.load import Speaker
-
-
-@dataclass(frozen=True)
-class LabelerOptions:
-    """model, vision_path, template, image_aspect_ratio, dtype, tensor: as `rlaifv_jax.generate` takes them.
-
-    row_length: positions of a row that several pictures share; 0: a row for each. longest_row: positions beyond which
-    the claims about a picture go to several rows.
-    """
-
-    model: str
-    vision_path: str
-    template: str
-    image_aspect_ratio: str
-    dtype: str
-    tensor: int
-    row_length: int
-    longest_row: int
-
-    def __post_init__(self) -> None:
-        if not self.model:
-            raise UserError("score.model is not set; name the labeler")
-        check_rows("score", self.row_length, self.longest_row)
 
 
 @dataclass(frozen=True)
@@ -74,36 +47,32 @@ class Asked:
 class Score:
     """See rlaifv_jax.feedback.stage.Stage.
 
-    prompt: how a question is put to the labeler.
+    model: the labeler. reading: how it reads. prompt: how a question is put to it.
     """
 
-    options: LabelerOptions
+    model: str
+    reading: Reading
     prompt: Template
     pictures: Pictures
 
     name = "score"
     code: Sequence[ModuleType] = (labeler, items, calls, forward)
 
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise UserError("score.model is not set; name the labeler")
+        self.reading.check("score")
+
     @property
     def settings(self) -> Mapping[str, Any]:
-        options = self.options
-        named = ("model", "template", "image_aspect_ratio", "dtype", "row_length", "longest_row")
-        return {**{name: getattr(options, name) for name in named}, "prompt": self.prompt.fingerprint}
+        return {"model": self.model, **self.reading.settings, "prompt": self.prompt.fingerprint}
 
     def load(self, source: Input) -> Mapping[str, Any]:
-        options = self.options
-        self.speaker = Speaker(
-            options.model,
-            vision_path=options.vision_path or None,
-            dtype=options.dtype,
-            tensor=options.tensor,
-            template=options.template or None,
-            pad=options.image_aspect_ratio == "pad",
-        )
+        self.speaker = self.reading.open(self.model)
         if not self.speaker.model.family.sees:
-            raise UserError(f"score.model: {options.model} is a language model; a labeler has to see the picture")
-        self.tokens = labeler.answer_tokens(self.speaker.prompter, f"score.model: {options.model}")
-        self.forward = Forward(self.speaker)
+            raise UserError(f"score.model: {self.model} is a language model; a labeler has to see the picture")
+        self.tokens = labeler.answer_tokens(self.speaker.prompter, f"score.model: {self.model}")
+        self.forward = Forward.of(self.speaker)
         return {
             "weights": model_fingerprint(self.forward.params, self.speaker.dtype),
             "conversation template": self.speaker.prompter.template_name,
@@ -127,11 +96,10 @@ class Score:
                 yield number, [self._failed(item, one.faults[item["question"]]) for item in one.items]
         found = self.forward.next_tokens(
             [branched(self.speaker.prompter, list(asked[number].prompts.values())) for number in order],
-            lambda place: self._pixels(asked[order[place]].items[0]),
+            lambda place: pixels(self.speaker, self.pictures, asked[order[place]].items[0]),
             {place for place, number in enumerate(order) if number not in done},
             self.tokens.known,
-            row_length=self.options.row_length,
-            longest_row=self.options.longest_row,
+            **self.reading.rows,
         )
         for place, verdicts in found:
             one = asked[order[place]]
@@ -165,20 +133,14 @@ class Score:
                 asked.faults[question] = str(fault)
         return asked
 
-    def _pixels(self, record: Record) -> np.ndarray:
-        data = self.pictures.read(record)
-        if data is None:
-            raise BadRow("image_missing", "the record names no picture")
-        return self.speaker.prompter.pixels(images.decode(data))
-
     def _record(self, item: Record, verdict: NextToken) -> Record:
         scores = self.tokens.scores(verdict.chances)
         answer = self.speaker.tokenizer.decode([verdict.best]).strip()
         margin = scores["yes"] + scores["Yes"] - scores["no"] - scores["No"]
-        return items.feedback_record(item, answer, scores, self.options.model, margin=margin)
+        return items.feedback_record(item, answer, scores, self.model, margin=margin)
 
     def _failed(self, item: Record, error: str) -> Record:
-        return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), self.options.model, error=error)
+        return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), self.model, error=error)
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
         counts = Counter[str]()

@@ -1,6 +1,7 @@
 """The stages of a config: what each reads, what does its work, and where its records go."""
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,18 @@ from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import pair_files, prompts
-from rlaifv_jax.feedback.best_of_n import best_of_n
+from rlaifv_jax.feedback.best_of_n import BestOptions, best_of_n
 from rlaifv_jax.feedback.by_question import ByQuestion
 from rlaifv_jax.feedback.divide import Divide
 from rlaifv_jax.feedback.fields import Record, find, group_of
 from rlaifv_jax.feedback.functions import Named, load_function
-from rlaifv_jax.feedback.likelihood import BestOptions
 from rlaifv_jax.feedback.pairs import Rules
 from rlaifv_jax.feedback.question import Question
-from rlaifv_jax.feedback.score import LabelerOptions, Score
+from rlaifv_jax.feedback.reading import Reading
+from rlaifv_jax.feedback.score import Score
 from rlaifv_jax.feedback.stage import run
 from rlaifv_jax.feedback.writers import Writer, WriterOptions, make_writer
 from rlaifv_jax.records.source import Input
-
-NOT_OF_WRITERS = ("input", "function", "prompt", "pieces", "mismatch")
 
 
 class Feedback:
@@ -85,8 +84,7 @@ class Feedback:
     def score(self) -> None:
         section = self.config.score
         source = self._open(section.input or self._made("question"))
-        options = LabelerOptions(**{name: section[name] for name in section if name not in ("input", "prompt")})
-        stage = Score(options, prompts.load("check", section.prompt), self._pictures(source))
+        stage = Score(section.model, _reading(section), prompts.load("check", section.prompt), self._pictures(source))
         run(stage, source, self.output / "score")
 
     def pairs(self) -> None:
@@ -112,7 +110,7 @@ class Feedback:
     def best_of_n(self) -> None:
         section = self.config.best_of_n
         source = self._open(section.input or self.config.candidates or self.candidates_file)
-        options = BestOptions(**{name: section[name] for name in section if name != "input"})
+        options = BestOptions(section.policy, section.reference, section.by, section.n, _reading(section))
         best_of_n(source, self.output / "best_of_n", options, self._pictures(source))
 
     def all(self) -> None:
@@ -150,7 +148,7 @@ class Feedback:
         section = self.config[stage]
         if section.function:
             return load_function(section.function, f"{stage}.function")
-        options = WriterOptions(**{name: section[name] for name in section if name not in NOT_OF_WRITERS})
+        options = WriterOptions(**{field.name: section[field.name] for field in fields(WriterOptions)})
         return make_writer(options, self.config.seed, stage)
 
     def _pictures(self, source: Input) -> Pictures:
@@ -162,3 +160,7 @@ class Feedback:
             questions = Questions(self.config.questions)
             folders.append(questions.table.folder(0))
         return Pictures([*folders, *source.folders, ""], ByQuestion(questions) if questions else None)
+
+
+def _reading(section: Any) -> Reading:
+    return Reading(**{field.name: section[field.name] for field in fields(Reading)})

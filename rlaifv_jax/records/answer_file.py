@@ -6,18 +6,15 @@ depend on who did what and when.
 """
 
 import json
+import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.records.part import Part, Record, in_order, places
-from rlaifv_jax.records.settings import Settings, compare, plain, write_whole
-
-PATIENCE = 600.0  # seconds until the first process must have left its settings
-POLL = 0.5
+from rlaifv_jax.records.settings import PATIENCE, Settings, compare, plain, wait_for, write_whole
 
 
 def is_complete(output: str, settings: Settings) -> bool:
@@ -121,12 +118,8 @@ class AnswerFile:
         """Says that a process has nothing left to do."""
         return self.parts / f"{process}.done"
 
-    def _wait_for(self, there: Callable[[], bool], patience: float = float("inf")) -> None:
-        started = time.monotonic()
-        while not there():
-            if time.monotonic() - started > patience:
-                raise UserError(f"{self.output}: its directory is not shared by all processes; use a network disk")
-            time.sleep(POLL)
+    def _wait_for(self, there: Callable[[], bool], patience: float = math.inf) -> None:
+        wait_for(there, f"{self.output}: its directory is not shared by all processes; use a network disk", patience)
 
 
 def read_records(output: str) -> Iterator[Record]:

@@ -1,8 +1,10 @@
 """What decides the content of a file, kept beside it, and compared before anything is added to it."""
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from rlaifv_jax.errors import UserError
 
 Settings = Mapping[str, Any]
 PARTIAL = ".partial"
+PATIENCE = 600.0  # seconds until the first process of a job must have left its settings
+POLL = 0.2
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -41,6 +45,15 @@ def write_whole(path: Path, pieces: Iterable[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def wait_for(there: Callable[[], bool], complaint: str, patience: float = math.inf) -> None:
+    """Return once `there()` holds, which another process sees to. Raises `UserError` after `patience` seconds."""
+    started = time.monotonic()
+    while not there():
+        if time.monotonic() - started > patience:
+            raise UserError(complaint)
+        time.sleep(POLL)
 
 
 def is_partial(path: Path) -> bool:

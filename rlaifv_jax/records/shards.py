@@ -8,19 +8,17 @@ A shard is cut into units, the pieces of work that a kill can lose. What a shard
 """
 
 import json
+import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.records.part import Part, Record, in_order, places
-from rlaifv_jax.records.settings import Settings, compare, is_partial, plain, write_whole
+from rlaifv_jax.records.settings import PATIENCE, Settings, compare, is_partial, plain, wait_for, write_whole
 
 MANIFEST = "manifest.json"
-PATIENCE = 600.0  # seconds until the first process must have left its manifest
-POLL = 0.2
 
 
 class Shards:
@@ -100,12 +98,8 @@ class Shards:
         if self.process == 0:
             shutil.rmtree(self.parts, ignore_errors=True)
 
-    def _wait_for(self, there: Callable[[], bool], patience: float = float("inf")) -> None:
-        started = time.monotonic()
-        while not there():
-            if time.monotonic() - started > patience:
-                raise UserError(f"{self.directory} is not shared by all processes; use a network disk")
-            time.sleep(POLL)
+    def _wait_for(self, there: Callable[[], bool], patience: float = math.inf) -> None:
+        wait_for(there, f"{self.directory} is not shared by all processes; use a network disk", patience)
 
 
 class Shard:

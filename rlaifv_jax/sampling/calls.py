@@ -14,8 +14,7 @@ from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoded
 from rlaifv_jax.data.packing import Sizes, best_fit
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
-from rlaifv_jax.errors import UserError
-from rlaifv_jax.sampling.capacity import LENGTHS, slot_length
+from rlaifv_jax.sampling.capacity import slot_length
 
 TOKENS_AT_ONCE = 8192  # positions of a call, for each part of the mesh that has rows of its own
 LEAST = 8  # places of a row that are read; more come in powers of two, so that there are few programs
@@ -51,13 +50,6 @@ class Place:
     row: int
     start: int
     count: int
-
-
-def check_rows(key: str, row_length: int, longest_row: int) -> None:
-    """Raises `UserError` for sizes that rows cannot have. key: section of the config, for messages."""
-    for name, value, legal in (("row_length", row_length, row_length == 0), ("longest_row", longest_row, False)):
-        if not legal and not LENGTHS[0] <= value <= LENGTHS[-1]:
-            raise UserError(f"{key}.{name} is {value}; it must lie between {LENGTHS[0]} and {LENGTHS[-1]}")
 
 
 def plan(groups: Sequence[Encoded], image_size: int, unit: int, *, row_length: int, longest_row: int) -> list[Call]:

@@ -48,16 +48,25 @@ class Account:
 
 
 class Forward:
-    """A model for groups like these, its weights stacked on the mesh of `speaker`."""
+    """Runs one model over groups like these.
 
-    def __init__(self, speaker: Speaker):
-        self.speaker = speaker
-        self.mesh = speaker.mesh
-        self.params: Params = speaker.load_stacked()
-        backend = default_backend(self.mesh.devices.flat[0].platform)
+    Args:
+      model: an opened checkpoint (convert.load.StoredModel). params: its weights on `mesh`, layers stacked, in the
+        precision to compute in.
+    """
+
+    def __init__(self, model: Any, params: Params, mesh: Mesh):
+        self.image_size: int = model.config.image_size
+        self.params, self.mesh = params, mesh
+        backend = default_backend(mesh.devices.flat[0].platform)
         compute = Compute(backend, backend, "none", vocab_block=4096)
-        self.functions = _jitted(speaker.model.blueprint.graph, compute, self.mesh)
+        self.functions = _jitted(model.blueprint.graph, compute, mesh)
         self.account = Account()
+
+    @classmethod
+    def of(cls, speaker: Speaker) -> "Forward":
+        """With weights of its own."""
+        return cls(speaker.model, speaker.load_stacked(), speaker.mesh)
 
     def next_tokens(
         self, groups: Sequence[Encoded], images: Images, wanted: set[int], ids: Sequence[int], **rows: int
@@ -99,7 +108,7 @@ class Forward:
           images: the pixels of a group; may raise `BadRow`. rows: row_length and longest_row, see `plan`.
         """
         unit = parallel.rows_divisor(self.mesh)
-        calls = plan(groups, self.speaker.model.config.image_size, unit, **rows)
+        calls = plan(groups, self.image_size, unit, **rows)
         calls = [call for call in calls if call.groups & wanted]
         faults: dict[int, BadRow] = {}
 

@@ -37,7 +37,7 @@ def agree(model: Path, examples: Sequence[HeldOut], seed: int) -> Agreement:
         )
         for each in claims
     ]
-    found = Forward(speaker).next_tokens(
+    found = Forward.of(speaker).next_tokens(
         asked,
         lambda number: speaker.prompter.pixels(examples[number].image),
         set(range(len(examples))),

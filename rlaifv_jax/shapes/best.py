@@ -8,7 +8,8 @@ from typing import Any
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.feedback.best_of_n import reward
 from rlaifv_jax.feedback.fields import group_of
-from rlaifv_jax.feedback.likelihood import BestOptions, Likelihood
+from rlaifv_jax.feedback.likelihood import Likelihood
+from rlaifv_jax.feedback.reading import Reading
 from rlaifv_jax.feedback.stage import run
 from rlaifv_jax.records.shards import read_shards
 from rlaifv_jax.records.source import Input
@@ -50,9 +51,9 @@ def draw(folder: Path, speaker: Any, policy: Any, reference: Any, number: int, s
     }
     generate(parse_arguments([f"--{name}={value}" for name, value in options.items()]))
     source = Input(str(output), group_of, 10_000)
-    asked = BestOptions(str(policy), str(reference), "reward", 0, "", "", "pad", "float32", 0, 1024, 1024)
+    reading = Reading(dtype="float32", row_length=1024, longest_row=1024)
     for name, model in (("policy", policy), ("reference", reference)):
-        run(Likelihood(name, str(model), asked, Pictures([str(folder)])), source, folder / name)
+        run(Likelihood(name, str(model), reading, Pictures([str(folder)])), source, folder / name)
     records, scored = list(source), [list(read_shards(folder / name)) for name in ("policy", "reference")]
     rewards = [reward(each) for each in zip(*scored, strict=True)]
     likelihoods = [reward([one]) for one in scored[1]]

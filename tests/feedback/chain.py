@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import feedback_base
 from rlaifv_jax.feedback.stages import Feedback
+from tests import world
 from tests.sampling.talker import pictures
 
 SENTENCES = (
@@ -62,12 +63,7 @@ def make_config(folder: Path, labeler: Any = "", **changes: Any) -> ConfigDict:
     config.divide.function = "rlaifv_jax.shapes.claims:split"
     config.question.function = "rlaifv_jax.shapes.claims:ask"
     config.score.model, config.score.dtype = str(labeler), "float32"
-    for name, value in changes.items():
-        *path, key = name.split("__")
-        section = config
-        for part in path:
-            section = section[part]
-        section[key] = value
+    world.set_keys(config, changes)
     return config
 
 

@@ -174,3 +174,14 @@ def test_a_labeler_has_to_be_named(tmp_path: Path) -> None:
     make(config, "divide", "question")
     with pytest.raises(UserError, match=r"score\.model is not set"):
         make(config, "score")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("row_length", 10), ("longest_row", 0), ("row_length", 9000), ("longest_row", 10**6), ("image_aspect_ratio", "x")],
+)
+def test_a_labeler_s_settings_that_mean_nothing(tmp_path: Path, key: str, value: Any) -> None:
+    write_answers(tmp_path)
+    config = make_config(tmp_path, "model", **{f"score__{key}": value, "score__input": str(tmp_path / "answers.jsonl")})
+    with pytest.raises(UserError, match=rf"score\.{key} is "):
+        make(config, "score")

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from rlaifv_jax.data.encode import Answer, Encoded
 from rlaifv_jax.data.faults import BadRow
-from rlaifv_jax.errors import UserError
-from rlaifv_jax.sampling.calls import TOKENS_AT_ONCE, build, check_rows, plan
+from rlaifv_jax.sampling.calls import TOKENS_AT_ONCE, build, plan
 from rlaifv_jax.sampling.forward import Forward, NextToken
 from rlaifv_jax.sampling.load import Speaker
 from tests.sampling.talker import Talker
@@ -68,7 +67,7 @@ def test_every_branch_stands_in_one_call_once(
 
 @pytest.fixture(scope="module")
 def forward(talker: Talker) -> Forward:
-    return Forward(Speaker(talker.folder, dtype="float32"))
+    return Forward.of(Speaker(talker.folder, dtype="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +158,7 @@ def test_on_several_devices(talker: Talker, groups: list[Encoded], forward: Forw
     for tensor in (1, 2):
         speaker = Speaker(talker.folder, dtype="float32", tensor=tensor)
         assert speaker.mesh.size == 8
-        many = dict(Forward(speaker).log_probs(groups, pixels, set(range(5)), **shape))
+        many = dict(Forward.of(speaker).log_probs(groups, pixels, set(range(5)), **shape))
         for number in range(5):
             for a, b in zip(one[number], many[number], strict=True):  # type: ignore[arg-type]
                 np.testing.assert_allclose(a, b, atol=3e-5)
@@ -173,9 +172,3 @@ def test_the_account(forward: Forward, groups: list[Encoded]) -> None:
     assert account.images == 4
     assert account.branches == sum(len(each.answers) for each in groups)
     assert account.positions == sum(each.row_length for each in groups)
-
-
-@pytest.mark.parametrize(("row_length", "longest_row"), [(10, 4096), (0, 0), (9000, 4096), (0, 10**6)])
-def test_rows_that_cannot_be(row_length: int, longest_row: int) -> None:
-    with pytest.raises(UserError, match="score"):
-        check_rows("score", row_length, longest_row)

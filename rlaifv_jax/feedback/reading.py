@@ -1,0 +1,70 @@
+"""How a vision-language model reads prompts and answers in the feedback stages, whatever is asked of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlaifv_jax.data import images
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback.fields import Record
+from rlaifv_jax.sampling.capacity import LENGTHS
+from rlaifv_jax.sampling.load import Speaker
+
+FREE = ("vision_path", "tensor")  # change no result beyond rounding
+
+
+@dataclass(frozen=True)
+class Reading:
+    """vision_path, template, image_aspect_ratio, dtype, tensor: as `rlaifv_jax.generate` takes them.
+
+    row_length: positions of a row that several pictures share; 0: a row for each. longest_row: positions beyond which
+    what belongs to a picture goes to several rows.
+    """
+
+    vision_path: str = ""
+    template: str = ""
+    image_aspect_ratio: str = "pad"
+    dtype: str = ""
+    tensor: int = 0
+    row_length: int = 0
+    longest_row: int = 4096
+
+    def check(self, key: str) -> None:
+        """Raises `UserError` for values that mean nothing. key: section of the config, for messages."""
+        for name, free in (("row_length", self.row_length == 0), ("longest_row", False)):
+            value = getattr(self, name)
+            if not free and not LENGTHS[0] <= value <= LENGTHS[-1]:
+                raise UserError(f"{key}.{name} is {value}; it must lie between {LENGTHS[0]} and {LENGTHS[-1]}")
+        if self.image_aspect_ratio not in ("pad", "crop"):
+            raise UserError(f"{key}.image_aspect_ratio is {self.image_aspect_ratio!r}; it can be 'pad' or 'crop'")
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides results."""
+        return {name: value for name, value in asdict(self).items() if name not in FREE}
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """For `rlaifv_jax.sampling.calls.plan`."""
+        return {"row_length": self.row_length, "longest_row": self.longest_row}
+
+    def open(self, model: str) -> Speaker:
+        """The model, its prompts understood."""
+        return Speaker(
+            model,
+            vision_path=self.vision_path or None,
+            dtype=self.dtype,
+            tensor=self.tensor,
+            template=self.template or None,
+            pad=self.image_aspect_ratio == "pad",
+        )
+
+
+def pixels(speaker: Speaker, pictures: Pictures, record: Record) -> Any:
+    """uint8[size, size, 3] of the picture that a record names. Raises `BadRow` where there is none."""
+    data = pictures.read(record)
+    if data is None:
+        raise BadRow("image_missing", "the record names no picture")
+    return speaker.prompter.pixels(images.decode(data))
