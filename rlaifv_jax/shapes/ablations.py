@@ -4,7 +4,7 @@
 
 Prints a table and writes it to DIR/ablations.md and DIR/ablations.json. Everything else is as configs/iterate_shapes.py
 has it, checkpoints are chosen as there, and rates are those of greedy captions of unseen scenes. The last lines are the
-best of N answers of the aligned model itself, which fails. An hour on two CPU cores.
+best of N answers of the aligned model itself, which fails. Half an hour on two CPU cores.
 """
 
 import argparse
@@ -47,6 +47,14 @@ def _balance(kind: str) -> Change:
     return change
 
 
+def _unbalanced(change: Change) -> Change:
+    def both(config: Any) -> None:
+        change(config)
+        _balance("none")(config)
+
+    return both
+
+
 def _without_likelihood(config: Any) -> None:
     config.training.dpo.sft_weight = 0.0
 
@@ -64,9 +72,11 @@ class Variant:
 
 VARIANTS = (
     Variant("as it is", _as_it_is),
-    Variant("one question about the whole answer", _whole_answers),
+    Variant("one question about whole answers", _whole_answers),
+    Variant("whole answers, no balance of lengths", _unbalanced(_whole_answers)),
     Variant("half of the answers from another model", _as_it_is, mixed=True),
     Variant("the policy labels itself", _own_labeler),
+    Variant("the policy labels itself, no balance of lengths", _unbalanced(_own_labeler)),
     Variant("random pairs", _as_it_is, shuffled=True),
     Variant("no balance of lengths", _balance("none")),
     Variant("one-sided balance, as the original", _balance("one_sided")),

@@ -2,7 +2,7 @@
 
     python -m rlaifv_jax.shapes.build [--output DIR]
 
-About twenty minutes on two quiet cores:
+About three quarters of an hour on two cores:
 
     start           a random tiny LLaVA whose image tower has learnt to tell shapes apart (stands in for CLIP)
     base            sft on true captions and questions                           configs/shapes.py:base

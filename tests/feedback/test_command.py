@@ -53,6 +53,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def chosen(whole: Path) -> Path:
+    """The same folder, with the best of the answers in best/."""
+    world.run_ok(command(whole, whole / "best", "best_of_n", *best_of(whole)))
+    return whole
+
+
+def best_of(folder: Path) -> list[str]:
+    """The shipped base stands in for a model that the policy was trained from."""
+    models = {"policy": MODELS / "policy", "reference": MODELS / "base"}
+    given = [f"--config.best_of_n.{name}={model}" for name, model in models.items()]
+    return [f"--config.candidates={folder}/out/candidates.jsonl", *given]
+
+
 def test_the_chain_ends_in_pairs_that_train(whole: Path) -> None:
     out = whole / "out"
     assert [len(list((out / stage).glob("*.jsonl"))) for stage in ("divide", "question", "score")] == [4, 4, 4]
@@ -125,6 +139,18 @@ def test_killed_at_random_ends_the_same(whole: Path, tmp_path: Path, stage: str,
     expected = {k: v for k, v in contents(whole / "out").items() if k.startswith(f"{stage}/")}
     assert contents(tmp_path / "out") == expected
     assert not (tmp_path / "out" / stage / "parts").exists()
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_the_best_of_several_killed_at_random(chosen: Path, tmp_path: Path, kills: int) -> None:
+    arguments = command(chosen, tmp_path / "best", "best_of_n", *best_of(chosen))
+    chance = random.Random(kills)
+    killed = [kill_at_random(arguments, tmp_path / "best", 3 * chance.random()) for _ in range(kills)]
+    world.run_ok(arguments)
+    assert any(killed)
+    found = contents(tmp_path / "best")
+    assert found == contents(chosen / "best")
+    assert {name.split("/")[1] for name in found} == {"policy", "reference", "best"}
 
 
 @pytest.mark.parametrize("kills", KILLS)
