@@ -47,8 +47,8 @@ def get_config() -> ConfigDict:
     config.score = ConfigDict({"input": "", "model": "", "vision_path": "", "template": ""})
     config.score.prompt = ""  # template file; empty: '{question} Please answer yes or no.'
     config.score.image_aspect_ratio = "pad"
-    config.score.row_length = 0  # positions of a row that several pictures share; 0: a row for each
-    config.score.longest_row = 4096  # the claims about a picture go to several rows beyond this
+    config.score.row_length = 0  # positions of a row that several pictures share; 0: a row for each, of at most
+    config.score.longest_row = 4096  # so many. Claims that do not fit go to another row, behind the picture again
     config.score.update({"dtype": "", "tensor": 0})
 
     config.pairs = ConfigDict({"answers": "", "feedback": ""})  # empty: what the stages before have written

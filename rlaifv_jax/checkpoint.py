@@ -154,20 +154,26 @@ def flat_config(config: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def check_config(old: dict[str, Any], new: dict[str, Any], where: Any) -> None:
+def check_config(
+    old: dict[str, Any],
+    new: dict[str, Any],
+    where: Any,
+    free: tuple[str, ...] = FREE_KEYS,
+    way_out: str = "Choose another output_dir, or go on all the same with --config.resume.allow_changed.",
+) -> None:
     """Refuse to go on with a run under another config.
 
+    Args:
+      free: beginnings of keys that may differ. way_out: what the user can do.
+
     Raises:
-      UserError: names every key that differs and matters, and the switch that allows it.
+      UserError: names every key that differs and matters, and the way out.
     """
     before, after = flat_config(old), flat_config(new)
     changed = [
         f"{key} (was {before.get(key)!r}, now {after.get(key)!r})"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not key.startswith(FREE_KEYS)
+        if before.get(key) != after.get(key) and not key.startswith(free)
     ]
     if changed:
-        raise UserError(
-            f"{where} holds a run with another config: {', '.join(changed)}. "
-            "Choose another output_dir, or go on all the same with --config.resume.allow_changed."
-        )
+        raise UserError(f"{where} holds a run with another config: {', '.join(changed)}. {way_out}")

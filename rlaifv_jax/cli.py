@@ -18,8 +18,19 @@ def say(message: str) -> None:
 def guard(command: Callable[[], Any]) -> int:
     """Run `command`; a `UserError` becomes one line on stderr and exit status 2, Ctrl-C status 130.
 
-    Returns the status for `sys.exit`; any other exception passes through with its traceback.
+    Returns the status for `sys.exit`; any other exception passes through with its traceback. A process of several that
+    fails is gone at once: JAX would have it wait for the others first, and these wait for it.
     """
+    status = _status(command)
+    jax = sys.modules.get("jax")
+    if status and jax is not None and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _status(command: Callable[[], Any]) -> int:
     try:
         command()
     except UserError as error:

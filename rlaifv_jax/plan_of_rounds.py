@@ -52,9 +52,9 @@ def plan(config: Any, state: State) -> str:
     for number in range(1, config.rounds + 1):
         start = config.model.path if number == 1 else f"the best checkpoint of round {number - 1}"
         lines.append(f"round {number}, from {start}{_done(state, number)}")
-    left = config.rounds - sum("chosen" in account for account in state.rounds)
-    lines.append(f"left: about {_peta(left * (reading + writing))}{_hours(left * reading, left * writing)}")
-    return "\n".join(lines)
+    left = config.rounds - sum("chosen" in account for account in state.rounds[: config.rounds])
+    cost = f"left: about {_peta(left * (reading + writing))}{_hours(left * reading, left * writing)}"
+    return "\n".join([*lines, cost if left else "nothing is left to do"])
 
 
 def _done(state: State, number: int) -> str:

@@ -8,18 +8,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlaifv_jax.checkpoint import check_config
+from rlaifv_jax.checkpoint import FREE_KEYS, check_config
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.functions import load_function
+from rlaifv_jax.feedback.writers import DEVICES_AND_SERVERS
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.records.settings import write_whole
 
-STEPS = ("candidates", "feedback", "train", "measure")
-FREE = ("output_dir", "rounds", "keep_weights")  # settings that may change between a run and its continuation
+BY_LABELER = "rlaifv_jax.selection:by_labeler"
+
+# Keys that may change between a run and its continuation: those that change no result beyond rounding.
+FREE = (
+    "output_dir",
+    "rounds",
+    "keep_weights",
+    "feedback.image_folder",
+    *(f"feedback.policy.{key}" for key in ("slots", "branches", "tensor")),
+    *(f"feedback.{stage}.{key}" for stage in ("divide", "question") for key in DEVICES_AND_SERVERS),
+    "feedback.score.tensor",
+    *(f"training.{key}" for key in FREE_KEYS),
+)
 
 
 def check(config: Any) -> None:
     """Values that cannot work, found before anything is done. Raises `UserError`."""
+    from rlaifv_jax.feedback.chain import Feedback
+
     for key, value in (("model.path", config.model.path), ("questions", config.questions)):
         if not value:
             raise UserError(f"{key} is not set")
@@ -32,7 +46,14 @@ def check(config: Any) -> None:
         raise UserError("output_dir: records of feedback are appended, which needs a disk; copy it to the cloud later")
     if config.training.train.objective != "dpo":
         raise UserError(f"training.train.objective is {config.training.train.objective!r}; rounds are DPO")
-    load_function(config.select.function, "select.function")
+    if config.training.reference.path:
+        raise UserError("training.reference.path is set; every round keeps reference log-probs of its own")
+    if load_function(config.select.function, "select.function").name == BY_LABELER and not config.select.questions:
+        raise UserError(
+            "select.questions is not set; give questions that no round asks, or --config.select.function="
+            "rlaifv_jax.selection:newest"
+        )
+    Feedback(config.feedback).check()
 
 
 class State:
@@ -59,9 +80,8 @@ class State:
                 raise UserError(
                     f"{self.file} is damaged; choose another output_dir, or remove it to start again"
                 ) from None
-            for free in FREE:
-                before[free] = plain[free]
-            check_config(before, plain, self.output)
+            way_out = "Choose another output_dir, or go back to what it was."
+            check_config(before, plain, self.output, FREE, way_out)
         self.plain = plain
 
     def of(self, number: int) -> dict[str, Any]:
@@ -138,15 +158,13 @@ class Round:
 
     def choose(self) -> None:
         """The checkpoint with the highest score; of equal ones the latest."""
-        if self.chosen:
-            return
-        measured = self.account["measured"]
-        best = max(measured, key=lambda step: (measured[step]["score"], int(step)))
-        self.account["chosen"] = int(best)
-        self.state.save()
+        if not self.chosen:
+            measured = self.account["measured"]
+            self.account["chosen"] = int(max(measured, key=lambda step: (measured[step]["score"], int(step))))
+            self.state.save()
         if self.config.keep_weights == "best" and is_main():
             for model in self.checkpoints():
-                if model.name != best:
+                if model.name != str(self.account["chosen"]):
                     shutil.rmtree(model)
 
     def training(self) -> Any:
@@ -170,7 +188,7 @@ class Round:
         return (0, -1) if not count else ((self.number - 1) * count, self.number * count)
 
     def _stages(self) -> Any:
-        from rlaifv_jax.feedback.stages import Feedback
+        from rlaifv_jax.feedback.chain import Feedback
 
         config = self.config.feedback.copy_and_resolve_references()
         with config.unlocked():

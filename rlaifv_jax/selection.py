@@ -6,15 +6,12 @@ model is the checkpoint's directory, work a directory for what the function want
 own, so a stopped measurement can go on), config that of the whole command.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.feedback.pairs import accepts
+from rlaifv_jax.feedback.rules import accepts
 from rlaifv_jax.records.shards import read_shards
-
-Measure = Callable[[Path, Path, Any], dict[str, float]]
 
 
 def newest(model: Path, work: Path, config: Any) -> dict[str, float]:
@@ -23,18 +20,14 @@ def newest(model: Path, work: Path, config: Any) -> dict[str, float]:
 
 
 def by_labeler(model: Path, work: Path, config: Any) -> dict[str, float]:
-    """Greedy answers to `select.questions`, their claims judged by the labeler: fewest answers with a rejected claim.
+    """Greedy answers to `select.questions`, their claims judged by the labeler: most answers that claim something of
+    which nothing is rejected. Answers that could not be judged do not count.
 
     It shares the labeler's blind spots with the training data, and says nothing of answers that claim less; look at
-    `claims_an_answer` too.
+    `claims_an_answer` too. Raises `UserError` where not one answer could be judged.
     """
-    from rlaifv_jax.feedback.stages import Feedback
+    from rlaifv_jax.feedback.chain import Feedback
 
-    if not config.select.questions:
-        raise UserError(
-            "select.questions is not set; give questions that no round asks, or --config.select.function="
-            "rlaifv_jax.selection:newest"
-        )
     feedback = config.feedback.copy_and_resolve_references()
     with feedback.unlocked():
         feedback.output_dir, feedback.questions, feedback.candidates = str(work), config.select.questions, ""
@@ -43,19 +36,24 @@ def by_labeler(model: Path, work: Path, config: Any) -> dict[str, float]:
     stages = Feedback(feedback)
     for stage in (stages.candidates, stages.divide, stages.question, stages.score):
         stage()
-    claims, rejected, faulty = 0, 0, set()
+    answers = {str(record["question_id"]): record for record in read_shards(work / "question")}
+    verdicts: dict[str, list[bool | None]] = {number: [] for number in answers}
     for record in read_shards(work / "score"):
-        if "error" in record:
-            continue
-        claims += 1
-        if not accepts(record["scores"]):
-            rejected += 1
-            faulty.add(record["question_id"])
-    answers = list(read_shards(work / "question"))
+        verdicts[str(record["question_id"])].append(None if "error" in record else accepts(record["scores"]))
+    judged = {
+        number: accepted
+        for number, accepted in verdicts.items()
+        if "error" not in answers[number] and None not in accepted
+    }
+    if not judged:
+        raise UserError(f"select.questions: not one of {len(answers)} answers could be judged, see {work}")
+    claims = [accepted for each in judged.values() for accepted in each]
     return {
-        "score": -len(faulty) / len(answers),
-        "answers_with_a_rejected_claim": len(faulty) / len(answers),
-        "claims_rejected": rejected / max(claims, 1),
-        "claims_an_answer": claims / len(answers),
-        "words_an_answer": sum(len(record["answer"].split()) for record in answers) / len(answers),
+        "score": sum(bool(each) and all(each) for each in judged.values()) / len(judged),
+        "answers_with_a_rejected_claim": sum(not all(each) for each in judged.values()) / len(judged),
+        "answers_without_a_claim": sum(not each for each in judged.values()) / len(judged),
+        "answers_not_judged": (len(answers) - len(judged)) / len(answers),
+        "claims_rejected": claims.count(False) / max(len(claims), 1),
+        "claims_an_answer": len(claims) / len(judged),
+        "words_an_answer": sum(len(answers[number]["answer"].split()) for number in judged) / len(judged),
     }

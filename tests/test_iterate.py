@@ -90,7 +90,7 @@ def test_again_is_nothing_to_do(run: tuple[Path, list[dict[str, Any]]], capsys: 
     assert (folder / "out" / "state.json").read_bytes() == before
     said = capsys.readouterr().err
     assert said.count("step 2 was chosen") == 2
-    assert "left: about 0 PFLOP" in said
+    assert "nothing is left to do" in said
 
 
 def test_another_round_can_be_added(run: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -127,13 +127,32 @@ def test_killed_anywhere_ends_the_same(run: tuple[Path, list[dict[str, Any]]], t
     assert [(a["chosen"], a["measured"]) for a in state] == [(a["chosen"], a["measured"]) for a in rounds]
 
 
+def test_what_may_change_on_the_way(run: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Devices, servers, workers: yes. What decides results: no, and the way out is one that exists."""
+    folder, rounds = run
+    free = {"training__data__workers": 2, "feedback__score__tensor": 1, "feedback__divide__retries": 1, "rounds": 1}
+    assert iterate(make_config(folder, **free)) == rounds
+    with pytest.raises(UserError, match=r"another config: training\.optim\.lr \(.*go back to what it was") as refused:
+        iterate(make_config(folder, training__optim__lr=1.0))
+    assert "allow_changed" not in str(refused.value)
+
+
+def test_fewer_rounds_than_are_done(run: tuple[Path, list[dict[str, Any]]]) -> None:
+    config = make_config(run[0], rounds=1)
+    assert plan(config, State(config, write=False)).endswith("nothing is left to do")
+
+
 def test_only_the_best_weights_are_kept(tmp_path: Path) -> None:
     write_questions(tmp_path, SCENES, seed=5)
     config = make_config(tmp_path, rounds=1, keep_weights="best")
     iterate(config)
     assert [path.name for path in (tmp_path / "out" / "round_1" / "train" / "weights").iterdir()] == ["2"]
+    (tmp_path / "out" / "round_1" / "train" / "weights" / "1").mkdir()  # as a kill may have left it
     config.rounds = 2
     assert [account["chosen"] for account in iterate(config)] == [2, 2]
+    for number in (1, 2):
+        kept = (tmp_path / "out" / f"round_{number}" / "train" / "weights").iterdir()
+        assert [path.name for path in kept] == ["2"]
 
 
 # ------------------------------------------------------------------------------------------------- the plan
@@ -187,6 +206,10 @@ def test_the_published_rounds_cost_what_they_should(tmp_path: Path) -> None:
         ({"output_dir": "gs://bucket/x"}, "needs a disk|on a disk|appended"),
         ({"training__train__objective": "sft"}, "rounds are DPO"),
         ({"select__function": "tests.test_iterate:nothing"}, "cannot be imported"),
+        ({"select__function": "rlaifv_jax.selection:by_labeler"}, "select.questions is not set"),
+        ({"training__reference__path": "x"}, "training.reference.path is set"),
+        ({"feedback__divide__function": ""}, "divide.model is not set"),
+        ({"feedback__pairs__cap": -1}, "pairs.cap"),
     ],
 )
 def test_settings_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -218,10 +241,26 @@ def test_by_labeler(tmp_path: Path) -> None:
     found = {name: by_labeler(MODELS / name, tmp_path / name, config) for name in ("base", "policy")}
     assert found["base"]["score"] > found["policy"]["score"]
     assert 0 <= found["base"]["answers_with_a_rejected_claim"] <= 0.2
-    assert found["policy"]["answers_with_a_rejected_claim"] == -found["policy"]["score"]
+    assert found["policy"]["answers_with_a_rejected_claim"] == pytest.approx(1 - found["policy"]["score"])
+    assert found["base"]["answers_without_a_claim"] == found["base"]["answers_not_judged"] == 0
     assert found["base"]["words_an_answer"] == pytest.approx(11 * found["base"]["claims_an_answer"])
-    with pytest.raises(UserError, match=r"select\.questions is not set"):
-        by_labeler(MODELS / "base", tmp_path / "x", make_config(tmp_path))
+
+
+def test_by_labeler_does_not_take_silence_for_truth(tmp_path: Path) -> None:
+    write_questions(tmp_path, 4, seed=7)
+    config = make_config(tmp_path, select__questions=str(tmp_path / "questions.jsonl"))
+    config.feedback.divide.function = "tests.test_iterate:claims_nothing"
+    found = by_labeler(MODELS / "base", tmp_path / "base", config)
+    assert found["answers_without_a_claim"] == 1
+    assert found["score"] == 0
+    for picture in (tmp_path / "pictures").iterdir():
+        picture.write_text("no picture")
+    with pytest.raises(UserError, match=r"not one of 4 answers could be judged"):
+        by_labeler(MODELS / "base", tmp_path / "again", config)
+
+
+def claims_nothing(question: str, answer: str) -> list[str]:
+    return []
 
 
 def test_newest(tmp_path: Path) -> None:

@@ -127,6 +127,13 @@ def run_ok(arguments: list[str], devices: int = 1) -> str:
 
 def run_together(arguments: list[str], count: int, devices: int = 1) -> list[str]:
     """The same command in `count` processes joined by jax.distributed; what each said on stderr."""
+    ended = end_together(arguments, count, devices)
+    assert [status for status, _ in ended] == [0] * count, "\n".join(said[-2000:] for _, said in ended)
+    return [said for _, said in ended]
+
+
+def end_together(arguments: list[str], count: int, devices: int = 1) -> list[tuple[int, str]]:
+    """The same, however they end: exit status of each, and what it said."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -138,9 +145,7 @@ def run_together(arguments: list[str], count: int, devices: int = 1) -> list[str
 
     processes = [start(rank) for rank in range(count)]
     said = [process.communicate(timeout=500)[1] for process in processes]
-    ended = [process.returncode for process in processes]
-    assert ended == [0] * count, "\n".join(text[-2000:] for text in said)
-    return said
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 
 
 def kill_when(arguments: list[str], ready: Callable[[], bool], how: int = signal.SIGKILL) -> None:

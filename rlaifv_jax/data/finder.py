@@ -1,6 +1,6 @@
 """Find the picture of a record that names one: of a question, an answer, a claim about an answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlaifv_jax.data.faults import BadRow
@@ -10,12 +10,19 @@ from rlaifv_jax.data.pictures import read_image
 Elsewhere = Callable[[dict[str, Any]], bytes | None]
 
 
+def nested(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The record, its `metainfos`, and theirs."""
+    while isinstance(record, Mapping):
+        yield record
+        record = record.get("metainfos")  # type: ignore[assignment]
+
+
 class Pictures:
     """Looks at `image` and `image_path` of a record, then of what it nests in `metainfos`.
 
     Args:
       folders: where relative paths may start, in this order ("" is the working directory).
-      elsewhere: asked last, for records that name no picture, or none that is there.
+      elsewhere: asked last, for records that name no picture, or none that is there; may raise `BadRow`.
     """
 
     def __init__(self, folders: Sequence[str | None], elsewhere: Elsewhere | None = None):
@@ -23,7 +30,7 @@ class Pictures:
         self.elsewhere = elsewhere
 
     def names(self, record: dict[str, Any]) -> bool:
-        """Whether the record names a picture, or one is to be had elsewhere."""
+        """Whether the record names a picture, or one is to be had elsewhere, which is asked. Raises `BadRow`, too."""
         return any(self._names(record).values()) or bool(self.elsewhere and self.elsewhere(record) is not None)
 
     @staticmethod
@@ -51,9 +58,4 @@ class Pictures:
 
 
 def _named(record: Mapping[str, Any], column: str) -> Any:
-    level: Any = record
-    while isinstance(level, Mapping):
-        if level.get(column):
-            return level[column]
-        level = level.get("metainfos")
-    return None
+    return next((level[column] for level in nested(record) if level.get(column)), None)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from rlaifv_jax.data import images
 from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.pictures import LONGEST_PATH
 from rlaifv_jax.data.tables import Table, open_table
 from rlaifv_jax.errors import UserError
 
@@ -81,16 +82,30 @@ class Questions:
         """The same, encoded."""
         return Pictures([self.table.folder(question.row), ""]).read(self.record(question))
 
+    def picture_name(self, question: Question) -> str:
+        """The path of its picture, or a hash of a picture that the file itself holds; empty where it has none."""
+        record = self.record(question)
+        image = record.get("image")
+        if isinstance(image, Mapping):
+            image = image.get("path") or image.get("bytes")
+        if isinstance(image, bytes) or (isinstance(image, str) and len(image) > LONGEST_PATH):
+            data = image if isinstance(image, bytes) else image.encode()
+            return f"image-{hashlib.sha256(data).hexdigest()[:16]}"
+        return str(image or _image_path(record) or "")
+
     def answers(
         self, question: Question, texts: Sequence[str], model: str, error: str | None = None
     ) -> list[dict[str, Any]]:
         """The original's records of all answers to a question.
 
-        Where the file gives no question_id it is the place of the answer among those of the whole file.
+        Where the file gives no question_id it is the place of the answer among those of the whole file. Where only
+        `image` tells what a question is about, which answers do not repeat, the picture's name is the ds_question_id.
         """
         record = self.record(question)
         rest = {key: value for key, value in record.items() if key not in NOT_REPEATED}
         group = {"ds_question_id": record["ds_question_id"]} if "ds_question_id" in record else {}
+        if record.get("ds_question_id") is None and not _image_path(record) and record.get("image"):
+            group = {"ds_question_id": self.picture_name(question)}
         failed = {} if error is None else {"error": error}
         first = len(texts) * question.row
         return [

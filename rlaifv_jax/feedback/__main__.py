@@ -25,7 +25,7 @@ STAGES = ("divide", "question", "score", "pairs", "all", "best_of_n")
 def feedback(stage: str, config: Any) -> None:
     """Run one of STAGES."""
     from rlaifv_jax import parallel
-    from rlaifv_jax.feedback.stages import Feedback
+    from rlaifv_jax.feedback.chain import Feedback
 
     parallel.initialize()
     getattr(Feedback(config), stage)()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlaifv_jax.feedback.pairs import Pair
+from rlaifv_jax.feedback.rules import Pair
 
 RATIOS = np.arange(0, 1, 0.02)
 Lengths = Sequence[tuple[int, int]]  # of chosen and rejected
@@ -24,6 +24,7 @@ class Balanced(NamedTuple):
 
 
 def keep_all(lengths: Lengths, tolerance: float) -> Balanced:
+    """No balance."""
     return Balanced(list(range(len(lengths))), "none")
 
 

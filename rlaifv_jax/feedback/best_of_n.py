@@ -18,20 +18,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jax.experimental import multihost_utils
-
 from rlaifv_jax.cli import say
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.by_question import ByQuestion
-from rlaifv_jax.feedback.divide import told
-from rlaifv_jax.feedback.fields import Record, group_of
-from rlaifv_jax.feedback.likelihood import Likelihood, questions
+from rlaifv_jax.feedback.fields import Record, owner_of
+from rlaifv_jax.feedback.likelihood import Likelihood, to_one_question
 from rlaifv_jax.feedback.reading import Reading
-from rlaifv_jax.feedback.stage import Unit, run
+from rlaifv_jax.feedback.stage import Unit, run, told
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.records.answer_file import is_complete, write_records
+from rlaifv_jax.records.settings import wait_for
 from rlaifv_jax.records.shards import read_shards
 from rlaifv_jax.records.source import Input
 
@@ -66,7 +64,7 @@ def best_of_n(source: Input, directory: Path, options: BestOptions, pictures: Pi
     models = {"policy": options.policy} | ({"reference": options.reference} if options.by == "reward" else {})
     for name, model in models.items():
         run(Likelihood(name, model, options.reading, pictures), source, directory / name)
-    values = {name: Input(str(directory / name), group_of, 1) for name in models}
+    values = {name: Input(str(directory / name), owner_of, 1) for name in models}
     run(Best(options, values), source, directory / "best")
     return directory / "best"
 
@@ -82,7 +80,7 @@ def choose_into(given: argparse.Namespace, candidates: str) -> None:
         tensor=given.tensor,
     )
     options = BestOptions(given.policy or given.model, given.reference or "", given.best_by, 0, reading)
-    source = Input(candidates, group_of, SHARD_ANSWERS)
+    source = Input(candidates, owner_of, SHARD_ANSWERS)
     settings = {
         "candidates": source.fingerprint,
         **{name: getattr(options, name) for name in ("policy", "reference", "by")},
@@ -99,7 +97,7 @@ def choose_into(given: argparse.Namespace, candidates: str) -> None:
         write_records(output, read_shards(best), settings)
         shutil.rmtree(directory)
         say(f"{output}: the best of {given.best_of} answers to each question")
-    multihost_utils.sync_global_devices("the best answers are written")
+    wait_for(lambda: is_complete(given.output, settings), output)
 
 
 @dataclass
@@ -123,7 +121,7 @@ class Best:
     def units(self, shard: int, records: list[Record]) -> list[Unit]:
         scored = zip(records, *(values.read(shard) for values in self.values.values()), strict=True)
         together = [record | {"scored": list(found)} for record, *found in scored]
-        return questions(together)
+        return to_one_question(together)
 
     def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
         for number, unit in enumerate(units):
@@ -146,7 +144,10 @@ class Best:
 
 
 def reward(scored: Sequence[Mapping[str, Any]]) -> float | None:
-    """Of one answer from its records under the policy and, for a reward, the reference; None where one has none."""
+    """Nats a token, of one answer, from its records under the policy and, for a reward, the reference.
+
+    None where a model could not score it.
+    """
     if any(found["log_prob"] is None for found in scored):
         return None
     policy, *reference = (found["log_prob"] for found in scored)

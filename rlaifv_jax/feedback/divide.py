@@ -11,11 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from rlaifv_jax.cli import say
-from rlaifv_jax.feedback import bullets, prompts
+from rlaifv_jax.feedback import bullets, lists, prompts
 from rlaifv_jax.feedback.fields import Record, answer_of, question_of
 from rlaifv_jax.feedback.functions import Named, texts
-from rlaifv_jax.feedback.stage import Unit
-from rlaifv_jax.feedback.writers import Writer, Written
+from rlaifv_jax.feedback.lists import as_bullets, listed, settings_of
+from rlaifv_jax.feedback.stage import Unit, told
+from rlaifv_jax.feedback.writers import Writer
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.records.source import Input
 
@@ -35,7 +36,7 @@ class Divide:
     first_ids: list[int] | None = None
 
     name = "divide"
-    code: Sequence[ModuleType] = (bullets, prompts)
+    code: Sequence[ModuleType] = (lists, bullets, prompts)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -96,35 +97,6 @@ class Divide:
             counts["whose end the prompt had no room for"] += "answer_cut" in record
             counts["whose list of claims was cut off"] += "raw_facts_cut" in record
         return [f"{counts['answers']} answers, {counts.pop('claims')} claims", *told("answers", counts)]
-
-
-def settings_of(by: Writer | Named) -> dict[str, Any]:
-    if isinstance(by, Named):
-        return {"function": by.name, "source": by.fingerprint}
-    return dict(by.settings)
-
-
-def told(what: str, counts: Counter[str]) -> list[str]:
-    """A line for everything that happened at all to some of them, which counts[what] is the number of."""
-    every = counts.pop(what)
-    return [f"{count} of {every} {what} {how}" for how, count in counts.items() if count]
-
-
-def listed(written: Written, raw: str, items: str, *, legacy: bool) -> Record:
-    """Fields of a record for a list that was written."""
-    if written.error is not None:
-        return {raw: "", items: [], "error": written.error}
-    read = (
-        bullets.read_bullets_legacy(written.text)
-        if legacy
-        else bullets.read_bullets(written.text, complete=written.complete)
-    )
-    return {raw: written.text, items: read} | ({} if written.complete else {f"{raw}_cut": True})
-
-
-def as_bullets(items: Sequence[str]) -> str:
-    """A list as a language model would have written it."""
-    return "\n".join(f"- {item}" for item in items)
 
 
 def _numbers(source: Input) -> list[int] | None:

@@ -6,19 +6,15 @@ item      question_id, ds_question_id, image_path, question; metainfos = the ans
 feedback  question_id, ds_question_id, raw_question = the item's question, answer, scores; metainfos = the item
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from rlaifv_jax.data.finder import nested
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.records.part import Record
 
-Record = dict[str, Any]
-
-
-def nested(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The record, its `metainfos`, and theirs."""
-    while isinstance(record, Mapping):
-        yield record
-        record = record.get("metainfos")  # type: ignore[assignment]
+__all__ = ["Record", "answer_of", "find", "group_of", "owner_of", "question_of"]
+QUESTION, ANSWER = ("raw_question", "prompt", "question"), ("answer", "text")  # names of these, in the original's order
 
 
 def find(record: Mapping[str, Any], name: str) -> Any:
@@ -28,12 +24,12 @@ def find(record: Mapping[str, Any], name: str) -> Any:
 
 def question_of(record: Mapping[str, Any], where: str) -> str:
     """What an answer's record answers. Raises `UserError` where it says nothing of that."""
-    return _text(record, ("raw_question", "prompt", "question"), where)
+    return _text(record, QUESTION, where)
 
 
 def answer_of(record: Mapping[str, Any], where: str) -> str:
     """What an answer's record says."""
-    return _text(record, ("answer", "text"), where)
+    return _text(record, ANSWER, where)
 
 
 def group_of(record: Mapping[str, Any]) -> str:
@@ -42,6 +38,14 @@ def group_of(record: Mapping[str, Any]) -> str:
         if (found := find(record, name)) is not None:
             return str(found)
     return ""
+
+
+def owner_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """What an answer, an item or a verdict belongs to: the group, and the question about the picture."""
+    asked = find(record, "origin_question")
+    if asked is None:
+        asked = next((record[name] for name in QUESTION if record.get(name) is not None), None)
+    return group_of(record), str(asked)
 
 
 def _text(record: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlaifv_jax.feedback.fields import Record, find
+from rlaifv_jax.feedback.fields import ANSWER, Record, find, owner_of
 from rlaifv_jax.feedback.prompts import Template
 
 LEFT_OUT = ("image_id", "question", "image")  # of an item, in `metainfos` of its feedback
@@ -20,8 +20,8 @@ def yes_no_items(record: Record, template: Template) -> list[Record]:
     nested = record.get("metainfos")
     about = {
         **(nested if isinstance(nested, Mapping) else {}),
-        "origin_question": record.get("raw_question", record.get("question")),
-        "origin_answer": record.get("answer", record.get("text")),
+        "origin_question": owner_of(record)[1],
+        "origin_answer": next((record[name] for name in ANSWER if name in record), None),
     }
     return [
         {

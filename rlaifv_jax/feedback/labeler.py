@@ -8,9 +8,8 @@ import numpy as np
 from rlaifv_jax.data.encode import Answer, Encoded, tokenize
 from rlaifv_jax.data.templates import Turn, render
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback.rules import WORDS
 from rlaifv_jax.sampling.prompt import Prompter
-
-WORDS = ("yes", "Yes", "no", "No")  # in the order of the records
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Log-probabilities of answers under a model: all answers to a question as branches of one prefix."""
+"""Log-probabilities of answers under a model, in nats: all answers to a question as branches of one prefix."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,19 +15,18 @@ from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.feedback.divide import told
-from rlaifv_jax.feedback.fields import Record, answer_of, group_of, question_of
+from rlaifv_jax.feedback.fields import Record, answer_of, owner_of, question_of
 from rlaifv_jax.feedback.reading import Reading, pixels
-from rlaifv_jax.feedback.stage import Unit
+from rlaifv_jax.feedback.stage import Unit, told
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling import calls, forward
 from rlaifv_jax.sampling.forward import Forward
 
 
-def questions(records: Sequence[Record]) -> list[Unit]:
-    """Answers to one question after the other."""
-    return [list(group) for _, group in groupby(records, lambda r: (group_of(r), question_of(r, "an answer")))]
+def to_one_question(records: Sequence[Record]) -> list[Unit]:
+    """Answers, cut where the next question begins."""
+    return [list(group) for _, group in groupby(records, owner_of)]
 
 
 @dataclass
@@ -62,7 +61,7 @@ class Likelihood:
         }
 
     def units(self, shard: int, records: list[Record]) -> list[Unit]:
-        return questions(records)
+        return to_one_question(records)
 
     def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
         encoded: list[Encoded] = []

@@ -1,146 +1,245 @@
-"""Which answers make a preference pair: rules on verdicts and lengths, without files.
+"""Answers with claims and the labeler's feedback on them → preference pairs as training reads them.
 
-By default the rules of the original (utils/pair_construction.py, get_preference_pairs.py of RLAIF-V); the switches of
-`Rules` mend what they do badly. A claim is accepted when P(yes) + P(Yes) is above P(no) + P(No), strictly.
+DIR/00000.parquet, …    RLAIF-V schema with pictures inside, and `org_infos`: where every pair comes from
+DIR/pairs.jsonl         the same in the original's form, without pictures
+DIR/report.json         how many answers and pairs every filter left out
+DIR/manifest.json       what decided all this; written last
 """
 
-import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlaifv_jax import parallel
+from rlaifv_jax.cli import say
+from rlaifv_jax.data.encode import is_unicode
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback import balance as balancing
+from rlaifv_jax.feedback import judged, rules
+from rlaifv_jax.feedback.balance import BALANCES, balance
+from rlaifv_jax.feedback.fields import Record, find
+from rlaifv_jax.feedback.judged import judge
+from rlaifv_jax.feedback.rules import Judged, Pair, Rules, make_pairs
+from rlaifv_jax.feedback.stage import notes
+from rlaifv_jax.records.settings import compare, plain, wait_for, write_whole
+from rlaifv_jax.records.shards import MANIFEST
+from rlaifv_jax.records.source import Input
 
-Score = Callable[["Judged"], float]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An answer and what the labeler said of its claims.
-
-    group: ds_question_id as text. claims: its facts. verdicts: for every item of it the question and whether the claim
-    was accepted. index: its place among all answers.
-    """
-
-    index: int
-    group: str
-    question: str
-    answer: str
-    claims: tuple[str, ...]
-    verdicts: tuple[tuple[str, bool], ...]
-
-    @property
-    def rejected(self) -> int:
-        return sum(not accepted for _, accepted in self.verdicts)
-
-    @property
-    def consistent(self) -> bool:
-        """Whether there are as many different questions as claims that are not empty: the original's only check.
-
-        An answer that says the same twice fails it, as does one with fewer questions than claims.
-        """
-        return len({question for question, _ in self.verdicts}) == sum(claim != "" for claim in self.claims)
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TEXTS = ("question", "chosen", "rejected", "origin_dataset", "origin_split", "idx", "image_path", "ds_question_id")
+SCHEMA = pa.schema(
+    [("ds_name", pa.string()), ("image", IMAGE), *((name, pa.string()) for name in (*TEXTS, "org_infos"))]
+)
+ROWS = 256  # of a row group: so many pictures are in memory at once
+PARTIAL = ".partial"  # files that are being written; it tells that a directory is ours until its manifest does
 
 
 @dataclass(frozen=True)
-class Pair:
-    chosen: Judged
-    rejected: Judged
-    scores: tuple[float, float]
+class Making:
+    """rules, balance, tolerance: which pairs are made, see `Rules` and `BALANCES`. name: `ds_name` of their rows.
+    shard_rows: most in a file."""
 
-    @property
-    def words(self) -> tuple[int, int]:
-        """Lengths of chosen and rejected answer, between blanks."""
-        return len(self.chosen.answer.split()), len(self.rejected.answer.split())
-
-
-def accepts(scores: Mapping[str, float]) -> bool:
-    """Whether the four masses of a labeler accept the claim; a tie does not."""
-    return scores["yes"] + scores["Yes"] > scores["no"] + scores["No"]
-
-
-def rejected_count(judged: Judged) -> float:
-    """The original's score: minus the number of rejected claims, however many there are."""
-    return 0.0 - judged.rejected
-
-
-def claim_fraction(judged: Judged) -> float:
-    """Minus the share of the claims that were rejected, so that a long answer may err as a short one may."""
-    return 0.0 - judged.rejected / len(judged.verdicts)
-
-
-SCORES: dict[str, Score] = {"rejected_count": rejected_count, "claim_fraction": claim_fraction}
-CAPS = ("image", "question")
-SMALLEST = 1e-9  # difference of scores below which they are equal, for fractions
-
-
-@dataclass(frozen=True)
-class Rules:
-    """score: a key of SCORES. difference: of two scores, least for a pair. cap: most pairs that are kept, 0: all, of an
-    'image' (all its questions together, as in the original) or of a 'question', by `cap_by`. consistent: leave out
-    answers that are not `Judged.consistent`. seed: of the choice among more than `cap`.
-    """
-
-    score: str = "rejected_count"
-    difference: float = 1.0
-    cap: int = 2
-    cap_by: str = "image"
-    consistent: bool = True
-    seed: int = 0
+    rules: Rules
+    balance: str
+    tolerance: float
+    name: str
+    shard_rows: int
 
     def __post_init__(self) -> None:
-        if self.score not in SCORES:
-            raise UserError(f"pairs.score is {self.score!r}; it can be {' or '.join(map(repr, SCORES))}")
-        if self.cap_by not in CAPS:
-            raise UserError(f"pairs.cap_by is {self.cap_by!r}; it can be {' or '.join(map(repr, CAPS))}")
-        if self.difference <= 0 or self.cap < 0:
-            raise UserError("pairs.difference must be above 0, and pairs.cap 0 (all) or more")
+        if self.balance not in BALANCES:
+            raise UserError(f"pairs.balance is {self.balance!r}; it can be {', '.join(map(repr, BALANCES))}")
+        if not 0 <= self.tolerance < 1:
+            raise UserError(f"pairs.tolerance is {self.tolerance}; it must lie in 0 … 1")
+        if self.shard_rows < 1:
+            raise UserError(f"pairs.shard_rows is {self.shard_rows}; it must be 1 or more")
 
 
-def make_pairs(judged: Sequence[Judged], rules: Rules, counts: Counter[str]) -> list[Pair]:
-    """All pairs that the rules allow, those of a question in the order of its answers; then the cap.
+def make_pair_files(answers: Input, feedback: Input, directory: Path, making: Making, pictures: Pictures) -> None:
+    """Make pairs, unless they are there already; the first process does it and the others wait.
 
-    Args:
-      judged: answers with verdicts, in any order. counts: gets what was found and what was left out.
+    Raises:
+      UserError: the directory belongs to other settings or holds something else, or not one pair is left.
     """
-    questions: dict[tuple[str, str], list[Judged]] = defaultdict(list)
-    for answer in judged:
-        questions[answer.group, answer.question].append(answer)
-    counts["questions with judged answers"] = len(questions)
-    kept: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
-    for key, answers in questions.items():
-        owner = key[:1] if rules.cap_by == "image" else key
-        kept[owner] += _consistent(_of_question(answers, rules, counts), rules, counts)
-    sampled = [pair for owner, pairs in kept.items() for pair in _sample(pairs, rules, "/".join(owner))]
-    counts["pairs over the cap"] = sum(map(len, kept.values())) - len(sampled)
-    return sampled
-
-
-def _of_question(answers: Sequence[Judged], rules: Rules, counts: Counter[str]) -> Iterator[Pair]:
-    score = SCORES[rules.score]
-    scored = [(answer, score(answer)) for answer in answers]
-    for (one, of_one), (other, of_other) in combinations(scored, 2):
-        counts["combinations of two answers"] += 1
-        if abs(of_one - of_other) < rules.difference - SMALLEST:
-            counts["combinations with scores too alike"] += 1
-        elif of_one > of_other:
-            yield Pair(one, other, (of_one, of_other))
+    settings = {"stage": "pairs", "answers": answers.fingerprint, "feedback": feedback.fingerprint, **asdict(making)}
+    manifest = directory / MANIFEST
+    if parallel.is_main():
+        if manifest.exists():
+            compare(plain(settings), manifest, directory)
+            if (partial := directory / PARTIAL).is_dir():  # the last thing that a kill can leave
+                partial.rmdir()
+            say(f"pairs: {directory} is complete; nothing to do (remove it to do it again)")
         else:
-            yield Pair(other, one, (of_other, of_one))
+            _claim(directory)
+            for line in _write(answers, feedback, directory, making, pictures):
+                say(f"pairs: {line}")
+            about = notes((sys.modules[__name__], judged, rules, balancing))
+            write_whole(manifest, [json.dumps({**plain(settings), "notes": plain(about)}, indent=2)])
+            (directory / PARTIAL).rmdir()
+    wait_for(manifest.exists, directory)
 
 
-def _consistent(pairs: Iterator[Pair], rules: Rules, counts: Counter[str]) -> Iterator[Pair]:
+def _claim(directory: Path) -> None:
+    """See that a directory is ours to write: new, or left by a kill."""
+    partial = directory / PARTIAL
+    if directory.exists() and (not directory.is_dir() or (any(directory.iterdir()) and not partial.is_dir())):
+        raise UserError(f"{directory} holds something else; remove it, or choose another output_dir")
+    partial.mkdir(parents=True, exist_ok=True)
+    for old in (*partial.iterdir(), *directory.glob("*.parquet"), directory / "pairs.jsonl"):
+        old.unlink(missing_ok=True)
+
+
+def _write(answers: Input, feedback: Input, directory: Path, making: Making, pictures: Pictures) -> list[str]:
+    """Write all files; returns lines for the person at the terminal."""
+    counts = Counter[str]()
+    judged = judge(answers, feedback, counts)
+    pairs, how = balance(make_pairs(judged, making.rules, counts), making.balance, making.tolerance, counts)
+    labeler = find(next(iter(feedback), {}), "model_path")
+    rows = _rows(pairs, answers, pictures, {"name": making.name, "labeler": labeler}, counts)
+    written = _write_rows(rows, directory, making.shard_rows)
+    counts["pairs"] = written
+    found = [f"{count} {what}" for what, count in counts.items() if count]
+    report = {"counts": dict(counts), "balance": how, **statistics(pairs)}
+    write_whole(directory / "report.json", [json.dumps(report, indent=2) + "\n"])
+    if not written:
+        raise UserError(f"pairs: not one pair is left: {'; '.join(found)}")
+    return [f"{written} pairs; {how}", *found[:-1]]
+
+
+def statistics(pairs: Sequence[Pair]) -> dict[str, float]:
+    """Means over pairs: words, claims and rejected claims of both sides."""
+    found: dict[str, float] = {}
+    for side in ("chosen", "rejected"):
+        answers = [getattr(pair, side) for pair in pairs]
+        for what, values in (
+            ("words", [len(answer.answer.split()) for answer in answers]),
+            ("claims", [len(answer.verdicts) for answer in answers]),
+            ("claims rejected", [answer.rejected for answer in answers]),
+        ):
+            found[f"mean {what}, {side}"] = sum(values) / max(len(values), 1)
+    return found
+
+
+def _rows(
+    pairs: Sequence[Pair],
+    answers: Input,
+    pictures: Pictures,
+    about: Mapping[str, Any],
+    counts: Counter[str],
+) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """(the original's record, the parquet row) of every pair. about: name of the set, labeler."""
+    wanted = {side.row for pair in pairs for side in (pair.chosen, pair.rejected)}
+    records = {row: record for row, record in enumerate(answers) if row in wanted}
     for pair in pairs:
-        if rules.consistent and not (pair.chosen.consistent and pair.rejected.consistent):
-            counts["pairs whose verdicts do not cover the claims"] += 1
-        else:
-            yield pair
+        chosen, rejected = (records[side.row] for side in (pair.chosen, pair.rejected))
+        record = original_record(pair, chosen, rejected)
+        try:
+            data = pictures.read(chosen)
+        except BadRow:
+            counts["pairs whose picture cannot be read"] += 1
+            continue
+        ids = [str(side.get("question_id")) for side in (chosen, rejected)]
+        infos = record["org_infos"] | {"question_ids": ids}
+        if not all(map(is_unicode, (record["question"], record["chosen"], record["rejected"]))):
+            counts["pairs with half of a surrogate pair"] += 1
+            continue
+        origin = {
+            "type": find(chosen, "type"),
+            "model": chosen.get("model_path"),
+            "labeler": about["labeler"],
+            "scores": list(pair.scores),
+        }
+        yield (
+            record,
+            {
+                "ds_name": about["name"],
+                "image": None if data is None else {"bytes": data, "path": record["image_path"]},
+                "question": record["question"],
+                "chosen": record["chosen"],
+                "rejected": record["rejected"],
+                "origin_dataset": str(find(chosen, "origin_dataset") or ""),
+                "origin_split": json.dumps(origin),
+                "idx": "-".join([record["ds_question_id"], *ids]),
+                "image_path": record["image_path"],
+                "ds_question_id": record["ds_question_id"],
+                "org_infos": json.dumps(infos),
+            },
+        )
 
 
-def _sample(pairs: list[Pair], rules: Rules, owner: str) -> list[Pair]:
-    """Which are drawn depends on the seed and their owner alone."""
-    if not rules.cap or len(pairs) <= rules.cap:
-        return pairs
-    drawn = random.Random(f"{rules.seed}/{owner}").sample(range(len(pairs)), rules.cap)
-    return [pairs[place] for place in sorted(drawn)]
+def original_record(pair: Pair, chosen: Record, rejected: Record) -> Record:
+    """The original's record of a pair (get_preference_pairs.py), but with the reference where it is nested deeper."""
+    path = str(find(chosen, "image_path") or "")
+
+    def side(judged: Judged, score: float) -> dict[str, Any]:
+        verdicts = {question: "1" if accepted else "0" for question, accepted in judged.verdicts}
+        whole = score == int(score)
+        return {"judge": verdicts, "score": str(int(score) if whole else score)}
+
+    def claims(record: Record) -> dict[str, Any]:
+        return {key: record[key] for key in ("facts", "changed_facts") if key in record}
+
+    infos = {
+        "ds_question_id": pair.chosen.group,
+        "reference": find(chosen, "reference") or "",
+        "origin_file": find(chosen, "origin_file") or "",
+        "chosen_infos": claims(chosen),
+        "rejected_infos": claims(rejected),
+        "scores": {
+            "chosen": side(pair.chosen, pair.scores[0]),
+            "rejected": side(pair.rejected, pair.scores[1]),
+        },
+    }
+    return {
+        "image_id": path.split("/")[-1],
+        "image_path": path,
+        "ds_question_id": pair.chosen.group,
+        "question": pair.chosen.question,
+        "chosen": pair.chosen.answer,
+        "rejected": pair.rejected.answer,
+        "org_infos": infos,
+    }
+
+
+def _write_rows(rows: Iterator[tuple[Record, dict[str, Any]]], directory: Path, shard_rows: int) -> int:
+    """Everything goes beside its place first, so that the files are whole or not there."""
+    partial = directory / PARTIAL
+    written = 0
+    group: list[dict[str, Any]] = []
+    writer: pq.ParquetWriter | None = None
+    with open(partial / "pairs.jsonl", "w", encoding="utf-8") as lines:
+        for record, row in rows:
+            lines.write(json.dumps(record) + "\n")
+            if written % shard_rows == 0:
+                _flush(writer, group)
+                writer = _next(writer, partial / f"{written // shard_rows:05}.parquet")
+            group.append(row)
+            written += 1
+            if len(group) == ROWS:
+                _flush(writer, group)
+    _flush(writer, group)
+    if writer:
+        writer.close()
+    for file in sorted(partial.iterdir()):
+        file.replace(directory / file.name)
+    return written
+
+
+def _flush(writer: pq.ParquetWriter | None, group: list[dict[str, Any]]) -> None:
+    if writer and group:
+        writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
+        group.clear()
+
+
+def _next(writer: pq.ParquetWriter | None, file: Path) -> pq.ParquetWriter:
+    if writer:
+        writer.close()
+    return pq.ParquetWriter(file, SCHEMA)

@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.feedback import bullets, prompts
-from rlaifv_jax.feedback.divide import as_bullets, listed, settings_of, told
+from rlaifv_jax.feedback import bullets, lists, prompts
 from rlaifv_jax.feedback.fields import Record
 from rlaifv_jax.feedback.functions import Named, texts
-from rlaifv_jax.feedback.stage import Unit
+from rlaifv_jax.feedback.lists import as_bullets, listed, settings_of
+from rlaifv_jax.feedback.stage import Unit, told
 from rlaifv_jax.feedback.writers import Writer
 from rlaifv_jax.records.source import Input
 
@@ -39,7 +39,7 @@ class Question:
     mismatch: str
 
     name = "question"
-    code: Sequence[ModuleType] = (bullets, prompts)
+    code: Sequence[ModuleType] = (lists, bullets, prompts)
 
     def __post_init__(self) -> None:
         if self.mismatch not in MISMATCHES:
@@ -87,7 +87,7 @@ class Question:
         alone = [(number, place) for number, record in amiss.items() for place in range(len(record["facts"]))]
         asked = ((key, prompts.question_prompt(self.prompt, [amiss[key[0]]["facts"][key[1]]])) for key in alone)
         found: dict[tuple[int, int], list[str]] = {}
-        for key, written in by.write(asked):
+        for key, written in by.write(asked, attempt=1):
             found[key] = listed(written, "raw", "items", legacy=self.legacy_bullets)["items"]
         for number, record in amiss.items():
             each = [found[number, place] for place in range(len(record["facts"]))]

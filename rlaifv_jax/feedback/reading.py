@@ -12,15 +12,15 @@ from rlaifv_jax.feedback.fields import Record
 from rlaifv_jax.sampling.capacity import LENGTHS
 from rlaifv_jax.sampling.load import Speaker
 
-FREE = ("vision_path", "tensor")  # change no result beyond rounding
+FREE = ("vision_path", "tensor")  # not compared: the weights are, and devices only round differently
 
 
 @dataclass(frozen=True)
 class Reading:
     """vision_path, template, image_aspect_ratio, dtype, tensor: as `rlaifv_jax.generate` takes them.
 
-    row_length: positions of a row that several pictures share; 0: a row for each. longest_row: positions beyond which
-    what belongs to a picture goes to several rows.
+    row_length: positions of a row that several pictures share; 0: a row for each, and longest_row says how many
+    positions that may have. What belongs to a picture and does not fit a row goes to several.
     """
 
     vision_path: str = ""
@@ -43,7 +43,8 @@ class Reading:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What decides results."""
-        return {name: value for name, value in asdict(self).items() if name not in FREE}
+        unused = ("longest_row",) if self.row_length else ()
+        return {name: value for name, value in asdict(self).items() if name not in (*FREE, *unused)}
 
     @property
     def rows(self) -> dict[str, int]:

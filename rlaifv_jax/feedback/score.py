@@ -21,13 +21,12 @@ from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import items, labeler
-from rlaifv_jax.feedback.divide import told
-from rlaifv_jax.feedback.fields import Record, group_of
-from rlaifv_jax.feedback.labeler import WORDS, branched
-from rlaifv_jax.feedback.pairs import accepts
+from rlaifv_jax.feedback.fields import Record, owner_of
+from rlaifv_jax.feedback.labeler import branched
 from rlaifv_jax.feedback.prompts import Template
 from rlaifv_jax.feedback.reading import Reading, pixels
-from rlaifv_jax.feedback.stage import Unit
+from rlaifv_jax.feedback.rules import WORDS, accepts, margin
+from rlaifv_jax.feedback.stage import Unit, told
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling import calls, forward
@@ -81,12 +80,7 @@ class Score:
 
     def units(self, shard: int, records: list[Record]) -> list[Unit]:
         """What is asked about one picture in one question's name."""
-
-        def about(record: Record) -> tuple[str, str]:
-            question = record["metainfos"].get("origin_question") if items.is_item(record) else None
-            return group_of(record), str(question or record.get("raw_question", record.get("question")))
-
-        return [list(group) for _, group in groupby(records, about)]
+        return [list(group) for _, group in groupby(records, owner_of)]
 
     def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
         asked = [self._ask(unit) for unit in units]
@@ -136,8 +130,7 @@ class Score:
     def _record(self, item: Record, verdict: NextToken) -> Record:
         scores = self.tokens.scores(verdict.chances)
         answer = self.speaker.tokenizer.decode([verdict.best]).strip()
-        margin = scores["yes"] + scores["Yes"] - scores["no"] - scores["No"]
-        return items.feedback_record(item, answer, scores, self.model, margin=margin)
+        return items.feedback_record(item, answer, scores, self.model, margin=margin(scores))
 
     def _failed(self, item: Record, error: str) -> Record:
         return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), self.model, error=error)

@@ -2,6 +2,8 @@
 
 import hashlib
 import inspect
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +23,7 @@ LIBRARIES = ("rlaifv-jax", "jax", "flax", "transformers")
 
 
 class Stage(Protocol):
-    """code: modules that do the work."""
+    """code: modules that do the work, beside the stage's own."""
 
     name: str
     code: Sequence[ModuleType]
@@ -52,7 +54,9 @@ def run(stage: Stage, source: Input, directory: Path) -> None:
     """
     process, processes = jax.process_index(), jax.process_count()
     settings = {"stage": stage.name, "input": source.fingerprint, **stage.settings}
-    shards = Shards(directory, settings, notes(stage.code), source.count, process, processes)
+    shards = Shards(
+        directory, settings, notes((sys.modules[type(stage).__module__], *stage.code)), source.count, process, processes
+    )
     if shards.finished:
         if process == 0:
             say(f"{stage.name}: {directory} is complete; nothing to do (remove it to do it again)")
@@ -92,3 +96,9 @@ def notes(code: Sequence[ModuleType]) -> dict[str, Any]:
         digest.update(inspect.getsource(module).encode())
     versions = {name: metadata.version(name) for name in LIBRARIES}
     return {"code": digest.hexdigest()[:16], "versions": versions}
+
+
+def told(what: str, counts: Counter[str]) -> list[str]:
+    """A line for each of the other counts that is not 0: so many of counts[what] had that happen to them."""
+    others = ((how, count) for how, count in counts.items() if how != what and count)
+    return [f"{count} of {counts[what]} {what} {how}" for how, count in others]

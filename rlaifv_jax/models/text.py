@@ -15,6 +15,8 @@ from rlaifv_jax.ops.logprob import target_log_probs
 
 @dataclass(frozen=True)
 class TextConfig:
+    """A language model's sizes, with those of the pictures that it does not see, as other families have them."""
+
     decoder: DecoderConfig
     image_size: int = 0
     image_tokens: int = 0

@@ -6,9 +6,8 @@ depend on who did what and when.
 """
 
 import json
-import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,8 @@ class AnswerFile:
         if self.process == 0 and not file.exists():
             write_whole(file, [json.dumps(found, indent=2)])
         known = self.parts / "settings.json"  # the first thing that the first process writes
-        self._wait_for(lambda: known.exists() or self.output.exists(), PATIENCE)
-        self._wait_for(lambda: file.exists() or self.output.exists())
+        wait_for(lambda: known.exists() or self.output.exists(), self.output, PATIENCE)
+        wait_for(lambda: file.exists() or self.output.exists(), self.output)
         if not self.output.exists():
             compare(found, file, self.parts)
 
@@ -96,11 +95,13 @@ class AnswerFile:
         self._part.close()
         self._mark(self.process).touch()
         if self.process:
-            self._wait_for(self.output.exists)
+            wait_for(self.output.exists, self.output)
             return
         if self.processes > 1:  # marks may be left over from a run that was killed
             marks = [self._mark(number) for number in range(self.processes)]
-            self._wait_for(lambda: all(mark.exists() for mark in marks) and len(self._places()) == self.questions)
+            wait_for(
+                lambda: all(mark.exists() for mark in marks) and len(self._places()) == self.questions, self.output
+            )
         elif missing := self.questions - len(self._places()):
             raise UserError(f"{self.parts}: {missing} questions are missing; start the same command again")
         write_records(self.output, in_order(self._places()), self.settings)
@@ -117,9 +118,6 @@ class AnswerFile:
     def _mark(self, process: int) -> Path:
         """Says that a process has nothing left to do."""
         return self.parts / f"{process}.done"
-
-    def _wait_for(self, there: Callable[[], bool], patience: float = math.inf) -> None:
-        wait_for(there, f"{self.output}: its directory is not shared by all processes; use a network disk", patience)
 
 
 def read_records(output: str) -> Iterator[Record]:

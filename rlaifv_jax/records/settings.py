@@ -47,12 +47,12 @@ def write_whole(path: Path, pieces: Iterable[str]) -> None:
     partial.replace(path)
 
 
-def wait_for(there: Callable[[], bool], complaint: str, patience: float = math.inf) -> None:
-    """Return once `there()` holds, which another process sees to. Raises `UserError` after `patience` seconds."""
+def wait_for(there: Callable[[], bool], place: Path, patience: float = math.inf) -> None:
+    """Return once `there()` holds, which another process sees to at `place`. Raises `UserError` after `patience` s."""
     started = time.monotonic()
     while not there():
         if time.monotonic() - started > patience:
-            raise UserError(complaint)
+            raise UserError(f"{place} is not shared by all processes; use a network disk")
         time.sleep(POLL)
 
 

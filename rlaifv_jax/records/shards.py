@@ -8,9 +8,8 @@ A shard is cut into units, the pieces of work that a kill can lose. What a shard
 """
 
 import json
-import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ class Shards:
                     if any(not is_partial(file) for file in self.directory.iterdir()):
                         raise UserError(f"{directory} holds something else; remove it, or choose another output_dir")
                     write_whole(self.manifest, [json.dumps({**self.settings, "notes": plain(notes)}, indent=2)])
-            self._wait_for(self.manifest.exists, PATIENCE)
+            wait_for(self.manifest.exists, self.directory, PATIENCE)
             compare(self.settings, self.manifest, self.directory)
             self.same_notes = json.loads(self.manifest.read_text()).get("notes") == plain(notes)
         except OSError as error:
@@ -84,7 +83,7 @@ class Shards:
         there = json.loads(self.manifest.read_text())
         if self.process == 0 and not there.keys() & found.keys():
             write_whole(self.manifest, [json.dumps({**there, **found}, indent=2)])
-        self._wait_for(lambda: json.loads(self.manifest.read_text()).keys() >= found.keys())
+        wait_for(lambda: json.loads(self.manifest.read_text()).keys() >= found.keys(), self.directory)
         compare(found, self.manifest, self.directory)
 
     def begin(self, number: int, units: int) -> "Shard":
@@ -94,12 +93,9 @@ class Shards:
 
     def wait(self) -> None:
         """Return when the shards of all processes are there."""
-        self._wait_for(lambda: self.finished)
+        wait_for(lambda: self.finished, self.directory)
         if self.process == 0:
             shutil.rmtree(self.parts, ignore_errors=True)
-
-    def _wait_for(self, there: Callable[[], bool], patience: float = math.inf) -> None:
-        wait_for(there, f"{self.directory} is not shared by all processes; use a network disk", patience)
 
 
 class Shard:

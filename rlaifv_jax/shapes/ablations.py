@@ -4,7 +4,7 @@
 
 Prints a table and writes it to DIR/ablations.md and DIR/ablations.json. Everything else is as configs/iterate_shapes.py
 has it, checkpoints are chosen as there, and rates are those of greedy captions of unseen scenes. The last lines are the
-best of N answers of the aligned model itself, which fails. Half an hour on two CPU cores.
+best of N answers of the aligned model itself, which fails. Twenty minutes on two CPU cores.
 """
 
 import argparse
@@ -82,7 +82,6 @@ VARIANTS = (
     Variant("one-sided balance, as the original", _balance("one_sided")),
     Variant("no likelihood term", _without_likelihood),
 )
-NUMBERS = (1, 2, 4, 8, 16)
 
 
 class Bench:
@@ -113,7 +112,7 @@ class Bench:
 
     def answers(self, model: Path, count: int) -> Path:
         """`count` answers of a model to every question, made once."""
-        from rlaifv_jax.feedback.stages import Feedback
+        from rlaifv_jax.feedback.chain import Feedback
 
         config = self.config().feedback
         config.policy.model, config.policy.n = str(model), count
@@ -134,7 +133,7 @@ class Bench:
 
     def round(self, variant: Variant) -> Path:
         """The model that one round ends with."""
-        from rlaifv_jax.feedback.stages import Feedback
+        from rlaifv_jax.feedback.chain import Feedback
         from rlaifv_jax.shapes.selection import measure
         from rlaifv_jax.train import train
 
@@ -149,8 +148,11 @@ class Bench:
         config.training.data.path = str(output / ("shuffled" if variant.shuffled else "pairs"))
         config.training.output_dir = str(output / "train")
         train(config.training)
-        weights = list((output / "train" / "weights").iterdir())
-        return max(weights, key=lambda model: measure(model, output / "measured" / model.name, config)["score"])
+
+        def rank(model: Path) -> tuple[float, int]:  # of equal scores the latest, as rlaifv_jax.iterate has it
+            return measure(model, output / "measured" / model.name, config)["score"], int(model.name)
+
+        return max((output / "train" / "weights").iterdir(), key=rank)
 
 
 def shuffle(pairs: Path, output: Path, seed: int) -> None:
@@ -187,8 +189,8 @@ def ablate(output: Path, seeds: int, scenes: int, held_out: int) -> dict[str, An
             aligned = aligned or model
             note(variant.name, bench.judge(model))
             say(f"seed {seed}: {variant.name}: {found[variant.name]['response_hallucination'][-1]:.1%}")
-        drawn = best.draw(output / str(seed) / "heldout", aligned, aligned, MODELS / "policy", max(NUMBERS), seed)
-        for number in NUMBERS:
+        drawn = best.draw(output / str(seed) / "heldout", aligned, aligned, MODELS / "policy", max(best.NUMBERS), seed)
+        for number in best.NUMBERS:
             measured = heldout.judge(bench.examples, drawn.best(number, "reward"))
             own.setdefault(str(number), []).append(measured.response_hallucination)
     result = {"seeds": seeds, "variants": found, "best_of_n_of_the_aligned_model": own}

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.feedback import labeler
-from rlaifv_jax.feedback.pairs import accepts
+from rlaifv_jax.feedback.rules import accepts
 from rlaifv_jax.sampling.forward import Forward
 from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.shapes.captions import error_kind

@@ -7,13 +7,15 @@ from typing import Any
 
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.feedback.best_of_n import reward
-from rlaifv_jax.feedback.fields import group_of
+from rlaifv_jax.feedback.fields import owner_of
 from rlaifv_jax.feedback.likelihood import Likelihood
 from rlaifv_jax.feedback.reading import Reading
 from rlaifv_jax.feedback.stage import run
 from rlaifv_jax.records.shards import read_shards
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.shapes.heldout import MAX_NEW_TOKENS
+
+NUMBERS = (1, 2, 4, 8, 16)  # N of the best of N
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def draw(folder: Path, speaker: Any, policy: Any, reference: Any, number: int, s
         "seed": seed,
     }
     generate(parse_arguments([f"--{name}={value}" for name, value in options.items()]))
-    source = Input(str(output), group_of, 10_000)
+    source = Input(str(output), owner_of, 10_000)
     reading = Reading(dtype="float32", row_length=1024, longest_row=1024)
     for name, model in (("policy", policy), ("reference", reference)):
         run(Likelihood(name, str(model), reading, Pictures([str(folder)])), source, folder / name)

@@ -38,7 +38,6 @@ WRITTEN = (
     "chart.png",
     "examples.png",
 )
-NUMBERS = (1, 2, 4, 8, 16)  # N of the best of N
 SHOWN = 8  # the N in the table
 
 
@@ -76,9 +75,10 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     measured = {name: heldout.judge(examples, said) for name, said in captions.items()}
 
     # ------------------------------------------------------------------ the best of N answers of the base model
-    drawn = best.draw(output / "heldout", models["base"], list(models.values())[-1], models["base"], max(NUMBERS), seed)
+    newest = list(models.values())[-1]
+    drawn = best.draw(output / "heldout", models["base"], newest, models["base"], max(best.NUMBERS), seed)
     curves = {
-        way: [heldout.judge(examples, drawn.best(number, way)) for number in NUMBERS]
+        way: [heldout.judge(examples, drawn.best(number, way)) for number in best.NUMBERS]
         for way in ("reward", "likelihood")
     }
     chosen = drawn.best(SHOWN, "reward")
@@ -96,7 +96,7 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     )
 
     # ------------------------------------------------------------------ the result
-    draw_chart(output / "chart.png", {name: measured[name] for name in models}, NUMBERS, curves)
+    draw_chart(output / "chart.png", {name: measured[name] for name in models}, best.NUMBERS, curves)
     _draw_examples(output / "examples.png", seed, examples, captions)
     with open(output / "captions.jsonl", "w") as file:
         for place, example in enumerate(examples):
@@ -111,7 +111,7 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
         "held_out_scenes": held_out,
         "stages": {name: {key: getattr(m, key) for key in heldout.RATES} for name, m in measured.items()},
         "best_of_n": {
-            way: {str(n): m.response_hallucination for n, m in zip(NUMBERS, each, strict=True)}
+            way: {str(n): m.response_hallucination for n, m in zip(best.NUMBERS, each, strict=True)}
             for way, each in curves.items()
         },
     }
@@ -124,7 +124,7 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     print(f"{summary['seconds']:.0f} seconds. Everything is in {output}:")
     print("  chart.png       these numbers, and the best of N       examples.png  four scenes that were wrong before")
     print("  captions.jsonl  all captions        summary.json  the numbers        rounds/  everything in between")
-    print(f"  {list(models.values())[-1].relative_to(output)}  the new model; chat, convert and training take it")
+    print(f"  {newest.relative_to(output)}  the new model; chat, convert and training take it")
     return summary
 
 
@@ -178,7 +178,7 @@ def parse_arguments(arguments: list[str]) -> Any:
 
 def main() -> None:
     given = parse_arguments(sys.argv[1:])
-    sys.exit(guard(lambda: demo(given.output.absolute(), given.seed, given.scenes, given.held_out)))
+    sys.exit(guard(lambda: demo(given.output, given.seed, given.scenes, given.held_out)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 from rlaifv_jax.shapes.datasets import HeldOut, read_heldout, write_heldout
 from rlaifv_jax.shapes.measure import Measurement, measure
 
-MODELS = Path(__file__).parent / "models"  # shipped with the package: base and policy
+MODELS = Path(__file__).parent / "models"  # shipped with the package: base, policy and labeler
 MAX_NEW_TOKENS = 80  # seven sentences; no true caption has more than five
 RATES = ("response_hallucination", "mention_hallucination", "recall", "mean_words")
 

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import feedback_base
-from rlaifv_jax.feedback.stages import Feedback
+from rlaifv_jax.feedback.chain import Feedback
 from tests import world
 from tests.sampling.talker import pictures
 

@@ -14,7 +14,8 @@ Reply = Callable[[str], str]
 
 @dataclass
 class Server:
-    """answer: prompt → text. faults: what the next requests get instead: a status, 'garbage', 'empty' or 'hang'.
+    """answer: prompt → text. faults: what the next requests get instead: a status, 'garbage', 'empty', 'hang', or
+    'two', which is a list of two.
 
     `requests` holds the bodies that came in, `together` the most that were answered at once.
     """
@@ -45,6 +46,8 @@ class Server:
         if fault == "hang":
             time.sleep(3)
         text = self.answer(body["messages"][-1]["content"])
+        if fault == "two":
+            text = "- one?\n- two?"
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": self.finish}
         choices = [] if fault == "empty" else [choice]
         return 200, json.dumps(

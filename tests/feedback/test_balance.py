@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaifv_jax.feedback.balance import BALANCES, balance, one_sided, two_sided, within
-from rlaifv_jax.feedback.pairs import Judged, Pair
+from rlaifv_jax.feedback.rules import Judged, Pair
 
 FIVE = [(10, 10), (9, 10), (5, 10), (20, 10), (1, 10)]
 Lengths = list[tuple[int, int]]

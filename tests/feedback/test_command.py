@@ -96,6 +96,13 @@ def test_again_is_nothing_to_do(whole: Path) -> None:
     assert contents(whole / "out") == before
 
 
+def test_all_from_the_input_of_a_stage(whole: Path, tmp_path: Path) -> None:
+    """Nothing is asked, although there are questions."""
+    world.run_ok(command(whole, tmp_path / "out", "all", f"--config.divide.input={whole}/out/candidates.jsonl"))
+    expected = contents(whole / "out")
+    assert contents(tmp_path / "out") == {k: v for k, v in expected.items() if k != "candidates.jsonl"}
+
+
 def test_one_stage_at_a_time_and_from_answers(whole: Path, tmp_path: Path) -> None:
     given = f"--config.candidates={whole}/out/candidates.jsonl"
     for stage in ("divide", "question", "score", "pairs"):
@@ -183,8 +190,21 @@ def test_two_processes_write_what_one_writes(whole: Path, tmp_path: Path) -> Non
     assert "pairs;" not in said[1]
 
 
+def test_nobody_waits_for_a_process_that_has_failed(whole: Path, tmp_path: Path) -> None:
+    inputs = [f"--config.pairs.answers={whole}/out/question", f"--config.pairs.feedback={whole}/out/score"]
+    started = time.monotonic()
+    (first, said), (second, _) = world.end_together(
+        command(whole, tmp_path / "out", "pairs", *inputs, "--config.pairs.difference=1000"), 2
+    )
+    assert first == 2
+    assert "error: pairs: not one pair is left" in said
+    assert second != 0
+    assert time.monotonic() - started < 60
+
+
 # ------------------------------------------------------------------------------------------------- mistakes
 
+INPUTS = ["--config.pairs.answers=QUESTION", "--config.pairs.feedback=SCORE"]
 ELSEWHERE = ["--config.output_dir=NEW", "--config.score.input=QUESTION"]
 
 
@@ -210,6 +230,10 @@ ELSEWHERE = ["--config.output_dir=NEW", "--config.score.input=QUESTION"]
         ("all", ["--config.shard_answers=0"], "shard_answers is 0"),
         ("all", ["--config.output_dir=gs://bucket/x", "--config.candidates=CANDIDATES"], "needs a disk"),
         ("best_of_n", [], "have to be set"),
+        # before anything is asked
+        ("all", ["--config.pairs.balance=three_sided", "--config.output_dir=NEW"], "pairs.balance is 'three_sided'"),
+        ("all", ["--config.question.function=", "--config.output_dir=NEW"], "question.model is not set"),
+        ("pairs", [*INPUTS, "--config.output_dir=FULL"], "holds something else"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -218,11 +242,16 @@ def test_a_mistake_is_one_line(
     known = {
         "NEW": str(tmp_path / "new"),
         "QUESTION": str(whole / "out" / "question"),
+        "SCORE": str(whole / "out" / "score"),
+        "FULL": str(tmp_path / "full"),
         "CANDIDATES": str(whole / "out" / "candidates.jsonl"),
         "LLAMA": llama,
     }
     for word, place in known.items():
         more = [part.replace(word, place) for part in more]
+    mine = tmp_path / "full" / "pairs" / "mine.parquet"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
     before = contents(whole / "out")
     arguments = [word for word in command(whole, whole / "out", stage, *more) if word]
     done = world.run(arguments)
@@ -230,6 +259,8 @@ def test_a_mistake_is_one_line(
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line
     assert contents(whole / "out") == before
+    assert not (tmp_path / "new" / "candidates.jsonl").exists()
+    assert mine.read_text() == "mine"
 
 
 @pytest.fixture(scope="module")

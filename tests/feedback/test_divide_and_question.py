@@ -263,6 +263,18 @@ def test_what_cannot_be_repaired_is_reported(tmp_path: Path) -> None:
     assert len(server.requests) == 24 + 60
 
 
+def test_a_single_claim_is_asked_about_once_more(tmp_path: Path) -> None:
+    """The prompt is the same, so the seed must not be."""
+    write_answers(tmp_path, 1)
+    make(make_config(tmp_path), "divide")
+    server = Server(ask_by_server, faults=["two"])
+    with serving(server):
+        records = read_stage(make(by_server(tmp_path, server.url, question__concurrency=1), "question") / "question")
+    assert [record.get("questions_repaired", False) for record in records] == [True, False, False, False]
+    asked = [request for request in server.requests if request["messages"] == server.requests[0]["messages"]]
+    assert [request["seed"] for request in asked] == [0, 1]
+
+
 def test_a_mismatch_that_means_nothing(tmp_path: Path) -> None:
     write_answers(tmp_path)
     config = make_config(tmp_path, question__mismatch="guess")

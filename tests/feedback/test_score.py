@@ -1,5 +1,6 @@
 """Scores on a shared prefix: those of each claim alone, those of transformers, whatever is asked beside."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from rlaifv_jax.data.images import center_crop, pad_to_square
+from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
@@ -142,8 +144,6 @@ def test_a_question_that_cannot_be_asked_costs_its_own_claim_only(talker: Talker
 
 def test_base64_questions_and_a_prompt_of_ones_own(talker: Talker, tmp_path: Path) -> None:
     """Answers do not repeat pictures that stood in the question file, so this one is looked up."""
-    import base64
-
     answers = read_lines(write_answers(tmp_path))
     for record in answers:
         del record["metainfos"]["image_path"]
@@ -166,6 +166,46 @@ def test_base64_questions_and_a_prompt_of_ones_own(talker: Talker, tmp_path: Pat
     records = read_stage(make(config, "divide", "question", "score") / "score")
     assert not any("error" in record for record in records)
     assert records[0]["raw_question"] == "is there in the top left a large red circle ?"
+
+
+def test_questions_of_the_same_words_about_pictures_that_only_they_name(talker: Talker, tmp_path: Path) -> None:
+    """`image` alone, which answers do not repeat: the answers are told apart all the same."""
+    answers = read_lines(write_answers(tmp_path, 2))
+    rows = [{"question": "describe the image .", "image": "0.png"}, {"question": "describe the image ."}]
+    rows[1]["image"] = base64.b64encode((tmp_path / "1.png").read_bytes()).decode()
+    file = write_lines(tmp_path / "questions.jsonl", rows)
+    questions = Questions(str(file))
+    made = [
+        record
+        for number, question in enumerate(questions.asked)
+        for record in questions.answers(question, [each["answer"] for each in answers[4 * number :][:4]], "policy")
+    ]
+    assert [record["ds_question_id"] for record in made[::4]] == ["0.png", made[-1]["ds_question_id"]]
+    assert made[-1]["ds_question_id"].startswith("image-")
+    write_lines(tmp_path / "answers.jsonl", made)
+    config = make_config(tmp_path, talker.folder, questions=str(file))
+    records = read_stage(make(config, "divide", "question", "score") / "score")
+    straight = make_config(tmp_path, talker.folder, output_dir=str(tmp_path / "straight"))
+    write_lines(tmp_path / "answers.jsonl", answers)
+    np.testing.assert_allclose(
+        scores(records), scores(read_stage(make(straight, "divide", "question", "score") / "score")), atol=1e-5
+    )
+
+    # as the original leaves them: nothing tells which picture they are about, and nobody guesses
+    for record in made:
+        del record["ds_question_id"]
+    write_lines(tmp_path / "answers.jsonl", made)
+    config = make_config(tmp_path, talker.folder, questions=str(file), output_dir=str(tmp_path / "unnamed"))
+    records = read_stage(make(config, "divide", "question", "score") / "score")
+    assert all("does not say which of several pictures" in record["error"] for record in records)
+
+
+def test_pictures_beside_the_input_of_a_later_stage(talker: Talker, tmp_path: Path) -> None:
+    write_answers(tmp_path / "elsewhere")
+    given = str(tmp_path / "elsewhere" / "answers.jsonl")
+    config = make_config(tmp_path, talker.folder, candidates="", divide__input=given)
+    records = read_stage(make(config, "divide", "question", "score") / "score")
+    assert not any("error" in record for record in records)
 
 
 def test_a_labeler_has_to_be_named(tmp_path: Path) -> None:

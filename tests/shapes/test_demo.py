@@ -10,8 +10,9 @@ import pytest
 from configs import iterate_shapes
 from configs.shapes import STAGES, get_config
 from rlaifv_jax.shapes import agreement, heldout
+from rlaifv_jax.shapes.best import NUMBERS
 from rlaifv_jax.shapes.datasets import HeldOut, write_pairs
-from rlaifv_jax.shapes.demo import NUMBERS, WRITTEN, demo, parse_arguments
+from rlaifv_jax.shapes.demo import WRITTEN, demo, parse_arguments
 from rlaifv_jax.shapes.measure import Measurement
 
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from rlaifv_jax.errors import UserError
 
+DEVICES_AND_SERVERS = ("tensor", "slots", "requests_per_minute", "concurrency", "retries", "timeout")
+
 
 @dataclass(frozen=True)
 class WriterOptions:
@@ -14,7 +16,8 @@ class WriterOptions:
     the model's own. temperature, top_p, max_new_tokens: see `rlaifv_jax.sampling.settings.Sampling`.
 
     On devices: dtype, cache, tensor and slots as `rlaifv_jax.generate` takes them. With a server: requests_per_minute
-    (0: no limit), concurrency: requests at once, retries: of a request that fails, timeout: seconds of one.
+    (0: no limit), concurrency: requests at once, retries: of a request that fails, timeout: seconds of one. Of these
+    DEVICES_AND_SERVERS change no text.
     """
 
     model: str
@@ -50,8 +53,9 @@ class Writer(Protocol):
     def load(self) -> Mapping[str, Any]:
         """Make ready; returns what else decides the texts."""
 
-    def write(self, asked: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, Written]]:
-        """(tag, prompt) → (tag, text), as they are finished. A text depends on its prompt and the seed alone."""
+    def write(self, asked: Iterable[tuple[Any, str]], attempt: int = 0) -> Iterator[tuple[Any, Written]]:
+        """(tag, prompt) → (tag, text), as they are finished. A text depends on its prompt, the seed and which attempt
+        at it this is (from 0) alone."""
 
 
 def make_writer(options: WriterOptions, seed: int, key: str) -> Writer:

@@ -41,13 +41,13 @@ class LocalWriter:
             "sampling": asdict(self.sampling),
         }
 
-    def write(self, asked: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, Written]]:
+    def write(self, asked: Iterable[tuple[Any, str]], attempt: int = 0) -> Iterator[tuple[Any, Written]]:
         refused: list[tuple[Any, Written]] = []
 
         def prompts() -> Iterator[Prompt]:
             for tag, text in asked:
                 try:
-                    prompt = self.speaker.prompter.prompt(text, None, text, tag)
+                    prompt = self.speaker.prompter.prompt(text, None, f"{text}{attempt or ''}", tag)
                     self.speaker.check_length(prompt.positions, self.sampling.max_new_tokens)
                 except BadRow as fault:
                     refused.append((tag, Written("", error=str(fault))))

@@ -42,27 +42,27 @@ class ServerWriter:
             raise UserError(f"{self.key}.server: {error}") from None
         return {}
 
-    def write(self, asked: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, Written]]:
+    def write(self, asked: Iterable[tuple[Any, str]], attempt: int = 0) -> Iterator[tuple[Any, Written]]:
         many, self.broken = self.options.concurrency, None
-        return ahead(lambda one: (one[0], self._ask(one[1])), asked, threads=many, most=2 * many)
+        return ahead(lambda one: (one[0], self._ask(one[1], self.seed + attempt)), asked, threads=many, most=2 * many)
 
-    def _ask(self, prompt: str) -> Written:
+    def _ask(self, prompt: str, seed: int) -> Written:
         """What one thread does; when one gives up, the others need not begin."""
         if self.broken:
             raise self.broken
         try:
-            return self._patiently(prompt)
+            return self._patiently(prompt, seed)
         except UserError as error:
             self.broken = error
             raise
 
-    def _patiently(self, prompt: str) -> Written:
+    def _patiently(self, prompt: str, seed: int) -> Written:
         import openai
 
         options, last = self.options, ""
         for _ in range(1 + options.retries):
             try:
-                return self._request(prompt)
+                return self._request(prompt, seed)
             except openai.APIStatusError as error:
                 if error.status_code in REFUSED:
                     return Written("", error=f"the server refuses it: {_first_line(error)}")
@@ -77,7 +77,7 @@ class ServerWriter:
             "start the same command again when it does"
         )
 
-    def _request(self, prompt: str) -> Written:
+    def _request(self, prompt: str, seed: int) -> Written:
         options = self.options
         self.pace.wait()
         reply = self.client.chat.completions.create(
@@ -86,7 +86,7 @@ class ServerWriter:
             temperature=options.temperature,
             top_p=options.top_p,
             max_tokens=options.max_new_tokens,
-            seed=self.seed,
+            seed=seed,
         )
         choice = reply.choices[0]
         text = choice.message.content

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.feedback.pair_files import judge
-from rlaifv_jax.feedback.pairs import Pair, Rules, accepts, make_pairs
+from rlaifv_jax.feedback.judged import judge
+from rlaifv_jax.feedback.rules import Pair, Rules, accepts, make_pairs
 from tests.feedback.feeds import NO, YES, answer, judged
 
 EVERY = Rules(cap=0, consistent=False)
@@ -127,11 +127,15 @@ def test_build_09_numbers_as_groups() -> None:
 def test_build_12_answers_that_share_a_number_are_told_apart_by_their_text() -> None:
     same = [(answer(5, claims(1), text=f"answer {n}"), [n > 0]) for n in range(2)]
     assert pairs(*same) == [("1", "0")]
-    counts = Counter[str]()
-    assert (
-        pairs((answer(5, claims(1), text="x"), [True]), (answer(5, claims(1), text="x"), [False]), counts=counts) == []
+
+
+def test_answers_that_share_even_the_text_take_verdicts_in_turn() -> None:
+    records, feedback = judged(
+        *((answer(5, claims(2), text="x"), verdicts) for verdicts in ([True, True], [False, True], [False, False]))
     )
-    assert counts["answers with the number and text of another"] == 1
+    counts = Counter[str]()
+    assert [kept.rejected for kept in judge(records, feedback, counts)] == [0, 1, 2]
+    assert counts["answers with the number and text of another"] == 2
 
 
 def test_dedupe_01_a_question_that_comes_back() -> None:
@@ -173,14 +177,14 @@ def test_claims_with_an_error_make_an_answer_unusable() -> None:
     records, feedback = judged(one(0, 0, 2), one(1, 1, 2))
     feedback[0]["error"] = "image_missing"
     counts = Counter[str]()
-    assert [kept.index for kept in judge(records, feedback, counts)] == [1]
+    assert [kept.row for kept in judge(records, feedback, counts)] == [1]
     assert counts["answers with a claim that has an error"] == 1
 
 
 def test_feedback_without_scores() -> None:
     records, feedback = judged(one(0, 0, 2))
     del feedback[1]["scores"]["No"]
-    with pytest.raises(UserError, match="feedback on question_id 0 has no scores of yes, Yes, no and No"):
+    with pytest.raises(UserError, match="feedback on question_id 0 has no scores of yes, Yes, no, No"):
         judge(records, feedback, Counter())
 
 

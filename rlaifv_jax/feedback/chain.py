@@ -8,15 +8,16 @@ from typing import Any
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.feedback import pair_files, prompts
+from rlaifv_jax.feedback import prompts
 from rlaifv_jax.feedback.best_of_n import BestOptions, best_of_n
 from rlaifv_jax.feedback.by_question import ByQuestion
 from rlaifv_jax.feedback.divide import Divide
-from rlaifv_jax.feedback.fields import Record, find, group_of
+from rlaifv_jax.feedback.fields import owner_of
 from rlaifv_jax.feedback.functions import Named, load_function
-from rlaifv_jax.feedback.pairs import Rules
+from rlaifv_jax.feedback.pairs import Making, make_pair_files
 from rlaifv_jax.feedback.question import Question
 from rlaifv_jax.feedback.reading import Reading
+from rlaifv_jax.feedback.rules import Rules
 from rlaifv_jax.feedback.score import Score
 from rlaifv_jax.feedback.stage import run
 from rlaifv_jax.feedback.writers import Writer, WriterOptions, make_writer
@@ -63,49 +64,21 @@ class Feedback:
         path = section.input or self.config.candidates or self.candidates_file
         if not (section.input or self.config.candidates or Path(path).exists()):
             raise UserError(f"candidates is not set and there is no {path}; give answers, or start from --questions")
-        stage = Divide(
-            by=self._by("divide"),
-            prompt=prompts.load("split", section.prompt),
-            pieces=section.pieces,
-            legacy_bullets=self.config.legacy_bullet_parsing,
-        )
-        run(stage, self._open(path), self.output / "divide")
+        run(self._divide(), self._open(path), self.output / "divide")
 
     def question(self) -> None:
-        section = self.config.question
-        stage = Question(
-            by=self._by("question"),
-            prompt=prompts.load("question", section.prompt),
-            legacy_bullets=self.config.legacy_bullet_parsing,
-            mismatch=section.mismatch,
-        )
-        run(stage, self._open(section.input or self._made("divide")), self.output / "question")
+        source = self._open(self.config.question.input or self._made("divide"))
+        run(self._question(), source, self.output / "question")
 
     def score(self) -> None:
-        section = self.config.score
-        source = self._open(section.input or self._made("question"))
-        stage = Score(section.model, _reading(section), prompts.load("check", section.prompt), self._pictures(source))
-        run(stage, source, self.output / "score")
+        source = self._open(self.config.score.input or self._made("question"))
+        run(self._score(self._pictures(source)), source, self.output / "score")
 
     def pairs(self) -> None:
         section = self.config.pairs
         answers = self._open(section.answers or self._made("question"))
         feedback = self._open(section.feedback or self._made("score"))
-        rules = Rules(
-            score=section.score,
-            difference=section.difference,
-            cap=section.cap,
-            cap_by=section.cap_by,
-            consistent=section.consistent,
-            seed=self.config.seed,
-        )
-        pair_files.make(
-            answers,
-            feedback,
-            self.output / "pairs",
-            pair_files.Making(rules, section.balance, section.tolerance, section.name, section.shard_rows),
-            self._pictures(answers),
-        )
+        make_pair_files(answers, feedback, self.output / "pairs", self._making(), self._pictures(answers))
 
     def best_of_n(self) -> None:
         section = self.config.best_of_n
@@ -115,7 +88,8 @@ class Feedback:
 
     def all(self) -> None:
         """The chain; stages that are complete are left alone."""
-        if not self.config.candidates and self.config.questions:
+        self.check()
+        if self.config.questions and not (self.config.candidates or self.config.divide.input):
             self.candidates()
         self.judge()
 
@@ -125,6 +99,49 @@ class Feedback:
         self.question()
         self.score()
         self.pairs()
+
+    # ---------------------------------------------------------------- who does the work
+
+    def check(self) -> None:
+        """Find settings of the chain that cannot work before anything is done. Raises `UserError`."""
+        self._divide()
+        self._question()
+        self._score(Pictures([]))
+        self._making()
+
+    def _divide(self) -> Divide:
+        section = self.config.divide
+        return Divide(
+            by=self._by("divide"),
+            prompt=prompts.load("split", section.prompt),
+            pieces=section.pieces,
+            legacy_bullets=self.config.legacy_bullet_parsing,
+        )
+
+    def _question(self) -> Question:
+        section = self.config.question
+        return Question(
+            by=self._by("question"),
+            prompt=prompts.load("question", section.prompt),
+            legacy_bullets=self.config.legacy_bullet_parsing,
+            mismatch=section.mismatch,
+        )
+
+    def _score(self, pictures: Pictures) -> Score:
+        section = self.config.score
+        return Score(section.model, _reading(section), prompts.load("check", section.prompt), pictures)
+
+    def _making(self) -> Making:
+        section = self.config.pairs
+        rules = Rules(
+            score=section.score,
+            difference=section.difference,
+            cap=section.cap,
+            cap_by=section.cap_by,
+            consistent=section.consistent,
+            seed=self.config.seed,
+        )
+        return Making(rules, section.balance, section.tolerance, section.name, section.shard_rows)
 
     # ---------------------------------------------------------------- what they have in common
 
@@ -139,10 +156,7 @@ class Feedback:
         return str(directory)
 
     def _open(self, path: str) -> Input:
-        def group(record: Record) -> tuple[str, str]:
-            return group_of(record), str(find(record, "origin_question") or record.get("raw_question"))
-
-        return Input(path, group, self.config.shard_answers)
+        return Input(path, owner_of, self.config.shard_answers)
 
     def _by(self, stage: str) -> Writer | Named:
         section = self.config[stage]
@@ -152,8 +166,10 @@ class Feedback:
         return make_writer(options, self.config.seed, stage)
 
     def _pictures(self, source: Input) -> Pictures:
+        """Relative paths start beside whatever was given: questions, answers, or what other stages made of them."""
         folders: list[str | None] = [self.config.image_folder or None]
-        if given := self.config.candidates:
+        inputs = [self.config[stage].input for stage in ("divide", "question", "score")]
+        for given in filter(None, (self.config.candidates, *inputs, self.config.pairs.answers)):
             folders.append(given if os.path.isdir(given) else os.path.dirname(given))
         questions = None
         if self.config.questions:

@@ -1,0 +1,94 @@
+"""Answers with claims and the labeler's feedback on them → answers that rules can compare."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback.fields import Record, answer_of, find, group_of, owner_of, question_of
+from rlaifv_jax.feedback.rules import WORDS, Judged, accepts
+
+
+@dataclass
+class Answer:
+    """An answer while its verdicts come in. row: among all answers. id: question_id as text. heard: how many verdicts
+    and errors there have been. faulty: whether there was an error."""
+
+    row: int
+    id: str
+    group: str
+    question: str
+    text: str
+    claims: tuple[str, ...]
+    verdicts: list[tuple[str, bool]] = field(default_factory=list)
+    heard: int = 0
+    faulty: bool = False
+
+
+def judge(answers: Iterable[Record], feedback: Iterable[Record], counts: Counter[str]) -> list[Judged]:
+    """Bring answers and verdicts together; counts gets what was found and what was left out.
+
+    They are told apart by question_id; where that is not unique, by the text of the answer too, which feedback repeats;
+    and where even that is not, they take verdicts in turn, each as many as it has claims. Answers of a question that is
+    asked again later, after others, are left out, as in the original.
+
+    Raises:
+      UserError: an answer without a question or a text, or feedback without scores.
+    """
+    kept = _answers(answers, counts)
+    ids = Counter(answer.id for answer in kept)
+    named: dict[tuple[str, str | None], list[Answer]] = defaultdict(list)
+    for answer in kept:
+        named[answer.id, None if ids[answer.id] == 1 else answer.text].append(answer)
+    counts["answers with the number and text of another"] = len(kept) - len(named)
+    for record in feedback:
+        counts["claims"] += 1
+        number = str(record.get("question_id"))
+        same = named.get((number, None)) or named.get((number, find(record, "origin_answer")))
+        if same is None:
+            counts["claims about answers that are not there"] += 1
+        else:
+            _hear(next((one for one in same if one.heard < len(one.claims)), same[-1]), record, counts)
+    counts["answers with a claim that has an error"] = sum(answer.faulty for answer in kept)
+    counts["answers without verdicts"] = sum(not answer.heard for answer in kept)
+    return [
+        Judged(answer.row, answer.group, answer.question, answer.text, answer.claims, tuple(answer.verdicts))
+        for answer in kept
+        if answer.verdicts and not answer.faulty
+    ]
+
+
+def _hear(answer: Answer, record: Record, counts: Counter[str]) -> None:
+    """One verdict on a claim of an answer."""
+    answer.heard += 1
+    if "error" in record:
+        counts["claims with an error"] += 1
+        answer.faulty = True
+        return
+    scores = record.get("scores")
+    if not isinstance(scores, Mapping) or not all(isinstance(scores.get(word), int | float) for word in WORDS):
+        raise UserError(f"pairs: feedback on question_id {answer.id} has no scores of {', '.join(WORDS)}")
+    accepted = accepts(scores)
+    counts["claims that were rejected"] += not accepted
+    answer.verdicts.append((question_of(record, "pairs: feedback"), accepted))
+
+
+def _answers(records: Iterable[Record], counts: Counter[str]) -> list[Answer]:
+    """Those that can be used."""
+    kept: list[Answer] = []
+    asked: set[tuple[str, str]] = set()
+    current: tuple[str, str] | None = None
+    for row, record in enumerate(records):
+        counts["answers"] += 1
+        where = f"answers, record {row}"
+        number, claims = str(record.get("question_id", row)), tuple(record.get("facts") or ())
+        answer = Answer(row, number, group_of(record), question_of(record, where), answer_of(record, where), claims)
+        key = owner_of(record)
+        if key != current:
+            if key in asked:
+                counts["answers of a question that was asked before"] += 1
+                continue
+            asked.add(key)
+            current = key
+        kept.append(answer)
+    return kept
