@@ -1,4 +1,4 @@
-"""Does the installed package work here? Three DPO steps on the shipped policy, a checkpoint, a fourth step, captions.
+"""Does the installed package work here? A labeler's pairs, three DPO steps, a checkpoint, a fourth step, captions.
 
 python -m rlaifv_jax.shapes.smoke          (`make smoke-newest` runs it under the newest JAX)
 """
@@ -10,21 +10,22 @@ from pathlib import Path
 
 import jax
 
-from configs.shapes import get_config
+from configs import iterate_shapes, shapes
 from rlaifv_jax import parallel
+from rlaifv_jax.feedback.chain import Feedback
 from rlaifv_jax.shapes import heldout
+from rlaifv_jax.shapes.ask import write_questions
 from rlaifv_jax.shapes.build import newest
-from rlaifv_jax.shapes.datasets import write_pairs
 from rlaifv_jax.train import train
 
 
 def smoke(folder: Path) -> list[float]:
-    """Train in `folder`; returns the four losses. Raises AssertionError when something is off."""
-    config = get_config("dpo")
-    config.data.path, config.output_dir = str(folder / "pairs.parquet"), str(folder / "run")
+    """Make pairs and train in `folder`; returns the four losses. Raises AssertionError when something is off."""
+    config = shapes.get_config("dpo")
+    config.data.path, config.output_dir = _make_pairs(folder), str(folder / "run")
     config.train.batch_pairs, config.train.steps = 8 * jax.device_count(), 4
     config.checkpoint.every = 3
-    write_pairs(config.data.path, 40, seed=0)
+    config.dpo.sft_weight = 0.0  # the first loss of DPO alone is ln 2
     train(config)
     first = _losses(folder)
     assert len(first) == 4, first
@@ -39,6 +40,15 @@ def smoke(folder: Path) -> list[float]:
     captions = heldout.describe(newest(folder / "run"), heldout.unseen(folder / "heldout.parquet", 3, seed=0))
     assert all(caption.startswith(("there is", "i see")) for caption in captions), captions
     return first
+
+
+def _make_pairs(folder: Path) -> str:
+    write_questions(folder, 40 * jax.device_count(), seed=0)
+    config = iterate_shapes.get_config()
+    config.feedback.policy.model, config.feedback.questions = config.model.path, str(folder / "questions.jsonl")
+    config.feedback.output_dir = str(folder / "feedback")
+    Feedback(config.feedback).all()
+    return str(folder / "feedback" / "pairs")
 
 
 def _losses(folder: Path) -> list[float]:

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rlaifv_jax.shapes.best import NUMBERS
 from rlaifv_jax.shapes.datasets import HeldOut, write_pairs
 from rlaifv_jax.shapes.demo import WRITTEN, demo, parse_arguments
 from rlaifv_jax.shapes.measure import Measurement
+from tests import world
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,13 @@ def test_a_demo_of_few_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "round 2" in said
     for picture in ("chart.png", "examples.png"):
         assert (output / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_smoke_test() -> None:
+    """What is run under the newest JAX works here, too."""
+    done = world.run([sys.executable, "-m", "rlaifv_jax.shapes.smoke"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "works here: losses 0.6931, " in done.stdout
 
 
 @pytest.mark.slow
