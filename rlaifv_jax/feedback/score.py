@@ -140,5 +140,8 @@ class Score:
         for record in records:
             counts["claims"] += 1
             counts["with an error"] += "error" in record
+            counts["that the labeler answers with other words than yes and no"] += (
+                "error" not in record and sum(record["scores"].values()) < 0.5
+            )
             counts["accepted"] += "error" not in record and accepts(record["scores"])
         return [f"{counts['claims']} claims", *told("claims", counts)]

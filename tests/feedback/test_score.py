@@ -124,7 +124,11 @@ def test_pictures_that_are_not_there(talker: Talker, tmp_path: Path, capsys: pyt
         assert ("error" in record) == (picture in ("2.png", "4.png"))
     errors = {record["error"] for record in read_stage(out / "score") if "error" in record}
     assert len(errors) == 2
-    assert "of 60 claims with an error" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    lost = sum("error" in record for record in read_stage(out / "score"))
+    assert f"{lost} of 60 claims with an error" in said
+    # It knows no words, and says so of the rest.
+    assert f"{60 - lost} of 60 claims that the labeler answers with other words than yes and no" in said
     report = json.loads((out / "pairs" / "report.json").read_text())
     assert report["counts"]["answers with a claim that has an error"] == 8
 
