@@ -107,20 +107,21 @@ class StoredModel:
         )
 
 
-def open_model(path: Any, vision_path: Any = None) -> StoredModel:
+def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> StoredModel:
     """Read configs and headers of a model and check that they fit each other.
 
     Args:
       path: Hugging Face directory, hub id, or a directory written by this project (may be gs://).
       vision_path: directory or hub id of the CLIP tower. Used where the checkpoint has no tower of its own,
         as liuhaotian/llava-v1.5-7b; left alone otherwise. None: what config.json names.
+      key: the setting that path came from, for messages.
 
     Raises:
       UserError: what is wrong, in one line.
     """
     if is_orbax_dir(path):
         return _open_orbax(path)
-    directory = local_directory(path, "model.path")
+    directory = local_directory(path, key)
     file = directory / "config.json"
     raw = read_json(file)
     family = family_of(raw, str(file))

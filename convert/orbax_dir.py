@@ -52,12 +52,15 @@ def is_orbax_dir(path: Any) -> bool:
     """True for a complete directory of ours.
 
     Raises:
-      UserError: it is ours but was never finished.
+      UserError: it is ours but was never finished, or cannot be read.
     """
     directory = epath.Path(path)
-    if is_unfinished(directory):
-        raise UserError(f"{directory}: has no finished {PARAMS}/: its writing was interrupted; write it again")
-    return (directory / NOTES).exists()
+    try:
+        if is_unfinished(directory):
+            raise UserError(f"{directory}: has no finished {PARAMS}/: its writing was interrupted; write it again")
+        return (directory / NOTES).exists()
+    except ImportError as error:  # gs:// without gcsfs
+        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def is_unfinished(path: Any) -> bool:

@@ -3,11 +3,15 @@
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlaifv_jax.data.ahead import READING_AHEAD
 from rlaifv_jax.errors import UserError
+
+STOPPED = 130  # exit status after Ctrl-C
 
 
 def say(message: str) -> None:
@@ -18,12 +22,14 @@ def say(message: str) -> None:
 def guard(command: Callable[[], Any]) -> int:
     """Run `command`; a `UserError` becomes one line on stderr and exit status 2, Ctrl-C status 130.
 
-    Returns the status for `sys.exit`; any other exception passes through with its traceback. A process of several that
-    fails is gone at once: JAX would have it wait for the others first, and these wait for it.
+    Returns the status for `sys.exit`; any other exception passes through with its traceback. After Ctrl-C the process
+    is gone at once if threads are left that wait, perhaps for a server. So is a process of several that fails: JAX
+    would have it wait for the others first, and these wait for it.
     """
     status = _status(command)
     jax = sys.modules.get("jax")
-    if status and jax is not None and jax.distributed.is_initialized():
+    waiting = status == STOPPED and any(thread.name.startswith(READING_AHEAD) for thread in threading.enumerate())
+    if waiting or (status and jax is not None and jax.distributed.is_initialized()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -52,7 +58,7 @@ def _status(command: Callable[[], Any]) -> int:
         return 2
     except KeyboardInterrupt:
         say("stopped. Start the same command again to go on behind what is finished.")
-        return 130
+        return STOPPED
     return 0
 
 

@@ -40,24 +40,17 @@ def generate(given: argparse.Namespace) -> int:
     from rlaifv_jax.records.answer_file import is_complete
     from rlaifv_jax.sampling.load import Speaker
 
-    check_counts(
-        n=(given.n, 0),
-        slots=(given.slots, 0),
-        branches=(given.branches, 0),
-        tensor=(given.tensor, 0),
-        best_of=(given.best_of, 0),
-    )
+    check(given)
     if os.path.realpath(given.questions) == os.path.realpath(given.output):
         raise UserError("--output is the file of questions; choose another")
     if given.best_of:
         return best_of(given)
-    questions = Questions(given.questions, given.start, given.end)
+    questions = Questions(given.questions, given.start, given.end, given.image_folder)
     parallel.initialize()
     speaker = Speaker(given.model, **speaker_options(given))
     settings = candidates(speaker.defaults).changed(changes(given), speaker.defaults)
     speaker.check_settings(settings)
-    samples = given.n or (SAMPLES if settings.draws and settings.num_beams == 1 else 1)
-    check_samples(settings, samples, given.branches)
+    samples = _samples(given, settings)
     asking = Asking(given, speaker, questions, settings, samples)
     if is_complete(given.output, asking.identity):
         cli.say(f"{given.output} is complete; nothing to do (remove it to ask again)")
@@ -67,10 +60,30 @@ def generate(given: argparse.Namespace) -> int:
     return 1 if errors and given.fail_on_errors else 0
 
 
+def check(given: argparse.Namespace) -> None:
+    """Values that cannot work with any model. Raises `UserError`."""
+    check_counts(
+        n=(given.n, 0),
+        slots=(given.slots, 0),
+        branches=(given.branches, 0),
+        tensor=(given.tensor, 0),
+        best_of=(given.best_of, 0),
+    )
+    _samples(given, candidates({}).changed(changes(given), {}))
+
+
+def _samples(given: argparse.Namespace, settings: Sampling) -> int:
+    """Answers to each question."""
+    samples = given.n or given.best_of or (SAMPLES if settings.draws and settings.num_beams == 1 else 1)
+    check_samples(settings, samples, given.branches)
+    return int(samples)
+
+
 def best_of(given: argparse.Namespace) -> int:
     """Ask for `given.best_of` answers to each question, and keep the best: see rlaifv_jax.feedback.best_of_n."""
     from rlaifv_jax import parallel
     from rlaifv_jax.feedback.best_of_n import choose_into
+    from rlaifv_jax.sampling.load import check_model
 
     if given.n:
         raise UserError("--n and --best-of both say how many answers there are; give one of them")
@@ -78,6 +91,8 @@ def best_of(given: argparse.Namespace) -> int:
         raise UserError(
             "--best-of needs --reference, the model that the policy was trained from, or --best-by likelihood"
         )
+    for name in ("policy", "reference"):
+        check_model(getattr(given, name), f"--{name}")
     asked = argparse.Namespace(**vars(given))
     asked.n, asked.best_of, asked.output = given.best_of, 0, f"{given.output}.candidates.jsonl"
     status = generate(asked)
@@ -115,6 +130,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         default="reward",
         help="log π - log π_ref a token, or log π a token (default: reward)",
     )
+    parser.add_argument("--image-folder", default="", help="where relative picture paths may start, too")
     parser.add_argument("--fail-on-errors", action="store_true", help="exit with status 1 if a record has an error")
     add_model_flags(parser)
     add_sampling_flags(parser)

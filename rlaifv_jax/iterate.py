@@ -26,6 +26,7 @@ def iterate(config: Any, *, dry_run: bool = False) -> list[dict[str, Any]]:
 
     check(config)
     parallel.initialize()
+    parallel.make_mesh(**config.training.mesh)  # which may not be one of these devices
     state = State(config, write=not dry_run)
     if parallel.is_main():
         cli.say(plan(config, state))

@@ -1,6 +1,7 @@
 """One alignment round after the other: what each step reads and writes, and the file that knows what is done."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.checkpoint import FREE_KEYS, check_config
+from rlaifv_jax.config_values import check_computation
+from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.functions import load_function
 from rlaifv_jax.feedback.writers import DEVICES_AND_SERVERS
 from rlaifv_jax.parallel import is_main
+from rlaifv_jax.plan import make_plan
 from rlaifv_jax.records.settings import write_whole
+from rlaifv_jax.sampling.load import check_model
 
+EXAMPLE = 1000  # pairs, to see whether there is anything to train
 BY_LABELER = "rlaifv_jax.selection:by_labeler"
 
 # Keys that may change between a run and its continuation: those that change no result beyond rounding.
@@ -53,7 +59,23 @@ def check(config: Any) -> None:
             "select.questions is not set; give questions that no round asks, or --config.select.function="
             "rlaifv_jax.selection:newest"
         )
-    Feedback(config.feedback).check()
+    check_model(config.model.path, "model.path", sees=True)
+    if config.feedback.policy.n < 2:
+        raise UserError(f"feedback.policy.n is {config.feedback.policy.n}; a pair takes two answers")
+    if config.select.max_new_tokens < 1:
+        raise UserError(f"select.max_new_tokens is {config.select.max_new_tokens}; it must be 1 or more")
+    feedback = config.feedback.copy_and_resolve_references()
+    with feedback.unlocked():
+        feedback.questions, feedback.policy.model, feedback.candidates = config.questions, config.model.path, ""
+    try:
+        Feedback(feedback).check()
+    except UserError as error:
+        raise UserError(f"feedback: {error}") from None
+    try:
+        check_computation(config.training)
+        make_plan(config.training, EXAMPLE)
+    except UserError as error:
+        raise UserError(f"training: {error}") from None
 
 
 class State:
@@ -76,7 +98,9 @@ class State:
             try:
                 there = json.loads(self.file.read_text())
                 before, self.rounds = there["config"], there["rounds"]
-            except (ValueError, KeyError, TypeError):
+                if not isinstance(before, dict) or not all(map(_is_account, self.rounds)):
+                    raise ValueError
+            except (OSError, ValueError, KeyError, TypeError):
                 raise UserError(
                     f"{self.file} is damaged; choose another output_dir, or remove it to start again"
                 ) from None
@@ -113,6 +137,20 @@ class State:
         self.save()
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_account(account: Any) -> bool:
+    """Whether it is what `State` keeps of a round."""
+    return (
+        isinstance(account, dict)
+        and all(isinstance(account.get(key), dict) for key in ("seconds", "measured"))
+        and all(map(_is_number, account["seconds"].values()))
+        and isinstance(account.get("chosen", 0), int)
+    )
+
+
 class Round:
     """One round; every step may be called again and does what is left of it."""
 
@@ -127,7 +165,20 @@ class Round:
         return "chosen" in self.account
 
     def candidates(self) -> None:
+        if not self.chosen:
+            self._same_questions()
         self._step("candidates", self.stages.candidates)
+
+    def _same_questions(self) -> None:
+        """See that the rows that rounds before have asked are what they were, or this one would ask some again."""
+        for number in range(1, self.number + 1) if self.config.questions_per_round else ():
+            start, end = self.rows(number)
+            asked = Questions(self.config.questions, start, end).fingerprint
+            if self.state.of(number).setdefault("questions", asked) != asked:
+                raise UserError(
+                    f"questions: rows {start} to {end} of {self.config.questions} are not those that round {number} "
+                    "has asked; bring them back (others may follow behind)"
+                )
 
     def feedback(self) -> None:
         self._step("feedback", self.stages.judge)
@@ -147,7 +198,7 @@ class Round:
                     continue
                 work = self.directory / "measured" / model.name
                 found = function.call(model, work, self.config)
-                if not isinstance(found, dict) or not isinstance(found.get("score"), int | float):
+                if not isinstance(found, dict) or not all(map(_is_number, (found.get("score"), *found.values()))):
                     raise UserError(
                         f"select.function: {function.name} returned {found!r}; numbers with a 'score' are needed"
                     )
@@ -182,10 +233,10 @@ class Round:
         """Models that the training of this round has written, first to last."""
         return sorted((self.directory / "train" / "weights").iterdir(), key=lambda path: int(path.name))
 
-    def rows(self) -> tuple[int, int]:
-        """First and last + 1 row of the questions that this round asks; last -1: to the end."""
+    def rows(self, number: int) -> tuple[int, int]:
+        """First and last + 1 row of the questions that a round asks; last -1: to the end."""
         count = self.config.questions_per_round
-        return (0, -1) if not count else ((self.number - 1) * count, self.number * count)
+        return (0, -1) if not count else ((number - 1) * count, number * count)
 
     def _stages(self) -> Any:
         from rlaifv_jax.feedback.chain import Feedback
@@ -195,7 +246,7 @@ class Round:
             config.seed = self.config.seed + self.number
             config.output_dir = str(self.directory)
             config.questions, config.candidates = self.config.questions, ""
-            config.start, config.end = self.rows()
+            config.start, config.end = self.rows(self.number)
             config.policy.model = self.state.model_before(self.number)
             config.policy.vision_path = self.config.model.vision_path
         return Feedback(config)

@@ -39,11 +39,11 @@ def by_labeler(model: Path, work: Path, config: Any) -> dict[str, float]:
     answers = {str(record["question_id"]): record for record in read_shards(work / "question")}
     verdicts: dict[str, list[bool | None]] = {number: [] for number in answers}
     for record in read_shards(work / "score"):
-        verdicts[str(record["question_id"])].append(None if "error" in record else accepts(record["scores"]))
+        verdicts[str(record["question_id"])].append(None if record.get("error") else accepts(record["scores"]))
     judged = {
         number: accepted
         for number, accepted in verdicts.items()
-        if "error" not in answers[number] and None not in accepted
+        if not answers[number].get("error") and None not in accepted
     }
     if not judged:
         raise UserError(f"select.questions: not one of {len(answers)} answers could be judged, see {work}")

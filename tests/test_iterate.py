@@ -13,7 +13,7 @@ from rlaifv_jax import published
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.iterate import iterate
 from rlaifv_jax.plan_of_rounds import plan
-from rlaifv_jax.rounds import State, check
+from rlaifv_jax.rounds import Round, State, check
 from rlaifv_jax.selection import by_labeler, newest
 from rlaifv_jax.shapes.ask import write_questions
 from rlaifv_jax.shapes.heldout import MODELS
@@ -210,6 +210,18 @@ def test_the_published_rounds_cost_what_they_should(tmp_path: Path) -> None:
         ({"training__reference__path": "x"}, "training.reference.path is set"),
         ({"feedback__divide__function": ""}, "divide.model is not set"),
         ({"feedback__pairs__cap": -1}, "pairs.cap"),
+        ({"training__optim__lr": -1.0}, "training: optim.lr is -1"),
+        ({"training__train__steps": 0, "training__train__epochs": 0.0}, "training: .* nothing to train"),
+        ({"training__train__batch_pairs": 0}, "training: train.batch_pairs is 0"),
+        ({"training__checkpoint__every": float("nan")}, "training: checkpoint.every is nan"),
+        ({"feedback__score__model": "/nope"}, "feedback: score.model: /nope is neither"),
+        ({"feedback__policy__temperature": -1.0}, "feedback: policy: temperature is -1"),
+        ({"feedback__policy__max_new_tokens": -5}, "feedback: policy: max_new_tokens is -5"),
+        ({"feedback__policy__dtype": "x"}, "feedback: policy.dtype is 'x'"),
+        ({"feedback__policy__slots": -1}, "feedback: policy: --slots is -1"),
+        ({"feedback__policy__n": 1}, "feedback.policy.n is 1; a pair takes two"),
+        ({"select__max_new_tokens": 0}, "select.max_new_tokens is 0"),
+        ({"model__path": "/nope"}, "model.path: /nope is neither"),
     ],
 )
 def test_settings_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -226,9 +238,44 @@ def test_too_few_questions(tmp_path: Path) -> None:
 def test_a_damaged_state(tmp_path: Path) -> None:
     write_questions(tmp_path, SCENES, seed=5)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "state.json").write_text("{")
-    with pytest.raises(UserError, match=r"state\.json is damaged"):
-        iterate(make_config(tmp_path))
+    config = make_config(tmp_path)
+    good = {"config": config.to_dict(), "rounds": [{"seconds": {}, "measured": {}}]}
+    for damage in (
+        "{",
+        json.dumps(good | {"config": None}),
+        *(json.dumps(good | {"rounds": rounds}) for rounds in (None, "ab", [None], [{}], [{"seconds": None}])),
+        json.dumps(good | {"rounds": [{"seconds": {}, "measured": {}, "chosen": None}]}),
+    ):
+        (tmp_path / "out" / "state.json").write_text(damage)
+        with pytest.raises(UserError, match=r"state\.json is damaged"):
+            iterate(config)
+
+
+def test_a_mesh_that_cannot_be(tmp_path: Path) -> None:
+    write_questions(tmp_path, SCENES, seed=5)
+    with pytest.raises(UserError, match=r"mesh\.data × mesh\.fsdp × mesh\.tensor"):
+        iterate(make_config(tmp_path, training__mesh__tensor=3), dry_run=True)
+
+
+def test_questions_that_change_between_rounds(run: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    """Those behind may; those that were asked may not."""
+    folder, _ = run
+    state = json.loads((folder / "out" / "state.json").read_text())
+    (tmp_path / "out").mkdir()
+    config = make_config(folder)
+    config.output_dir, config.rounds = str(tmp_path / "out"), 3
+    lines_ = (folder / "questions.jsonl").read_text().splitlines()
+    for name, changed in (("more", [*lines_, *lines_[:5]]), ("turned", [*lines_[::-1], *lines_[:5]])):
+        config.questions = str(tmp_path / f"{name}.jsonl")
+        Path(config.questions).write_text("\n".join(changed) + "\n")
+        state["config"]["questions"] = config.questions
+        (tmp_path / "out" / "state.json").write_text(json.dumps(state))
+        step = Round(config, 3, State(config, write=False))
+        if name == "more":
+            step._same_questions()
+        else:
+            with pytest.raises(UserError, match=r"rows 0 to 5 of .* are not those that round 1 has asked"):
+                step._same_questions()
 
 
 # ------------------------------------------------------------------------------------------------- selections
@@ -255,7 +302,7 @@ def test_by_labeler_does_not_take_silence_for_truth(tmp_path: Path) -> None:
     assert found["score"] == 0
     for picture in (tmp_path / "pictures").iterdir():
         picture.write_text("no picture")
-    with pytest.raises(UserError, match=r"not one of 4 answers could be judged"):
+    with pytest.raises(UserError, match=r"every answer has an error"):
         by_labeler(MODELS / "base", tmp_path / "again", config)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+READING_AHEAD = "reading-ahead"  # how their names begin
 READERS, READ_AHEAD = 8, 64  # threads that decode pictures, and how many pictures they may be ahead
 
 
@@ -12,7 +13,7 @@ def ahead(
     prepare: Callable[[Any], Any], items: Iterable[Any], *, threads: int = READERS, most: int = READ_AHEAD
 ) -> Iterator[Any]:
     """prepare(item) of every item, in order; at most `most` of them wait to be taken. What it raises, this raises."""
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=READING_AHEAD)
     ready: deque[Future[Any]] = deque()
     try:
         for item in items:
@@ -21,5 +22,8 @@ def ahead(
                 yield ready.popleft().result()
         while ready:
             yield ready.popleft().result()
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)  # whatever threads wait for
+        raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -80,6 +80,8 @@ def _read_file(path: str, folder: str | None) -> bytes | None:
         if folder is None:
             return None
         path = f"{folder.rstrip('/')}/{path}" if folder else path
+    if "://" not in path and os.path.exists(path) and not os.path.isfile(path):
+        return None  # nobody may ever write to a pipe
     try:
         with fsspec.open(path, "rb") as stream:
             return stream.read()

@@ -38,13 +38,15 @@ class Question:
 
 class Questions:
     """Rows `start` to `end` of a file; end < 0 or beyond the last row: all of them, as the original takes it.
+    image_folder: where relative picture paths may start, beside the file's folder and the working directory.
 
     Raises:
       UserError: the file cannot be read, or a row has no question.
     """
 
-    def __init__(self, path: str, start: int = 0, end: int = -1):
+    def __init__(self, path: str, start: int = 0, end: int = -1, image_folder: str = ""):
         self.table: Table = open_table(path)
+        self.image_folder = image_folder or None
         count = len(self.table)
         if not count:
             raise UserError(f"{path} holds no questions")
@@ -80,7 +82,7 @@ class Questions:
 
     def image(self, question: Question) -> bytes | None:
         """The same, encoded."""
-        return Pictures([self.table.folder(question.row), ""]).read(self.record(question))
+        return Pictures([self.image_folder, self.table.folder(question.row), ""]).read(self.record(question))
 
     def picture_name(self, question: Question) -> str:
         """The path of its picture, or a hash of a picture that the file itself holds; empty where it has none."""

@@ -18,14 +18,14 @@ class ByQuestion:
         self.questions = questions
         self.places: dict[tuple[str, str], list[Question]] = defaultdict(list)
         for question in questions.asked:
-            group, text = owner_of(questions.answers(question, [""], "")[0])
+            group, text, _ = owner_of(questions.answers(question, [""], "")[0])
             self.places[group, text].append(question)
             if group:
                 self.places["", text].append(question)
 
     def __call__(self, record: Record) -> bytes | None:
         """The encoded picture; None where the question is not there or has none. Raises `BadRow`."""
-        found = self.places.get(owner_of(record), [])
+        found = self.places.get(owner_of(record)[:2], [])
         if len({self.questions.picture_name(question) for question in found}) > 1:
             raise BadRow("image_missing", "it does not say which of several pictures it is about")
         return self.questions.image(found[0]) if found else None

@@ -1,5 +1,6 @@
 """The stages of a config: what each reads, what does its work, and where its records go."""
 
+import argparse
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +22,11 @@ from rlaifv_jax.feedback.rules import Rules
 from rlaifv_jax.feedback.score import Score
 from rlaifv_jax.feedback.stage import run
 from rlaifv_jax.feedback.writers import Writer, WriterOptions, make_writer
+from rlaifv_jax.parallel import is_main
+from rlaifv_jax.records.answer_file import read_records
 from rlaifv_jax.records.source import Input
+from rlaifv_jax.sampling.load import check_model
+from rlaifv_jax.sampling.settings import CACHE_DTYPES, DTYPES
 
 
 class Feedback:
@@ -29,6 +34,8 @@ class Feedback:
 
     def __init__(self, config: Any):
         self.config = config
+        if not config.output_dir:
+            raise UserError("output_dir is not set")
         if "://" in config.output_dir:
             raise UserError(
                 f"output_dir: {config.output_dir}: records are appended, which needs a disk; copy them afterwards"
@@ -41,11 +48,24 @@ class Feedback:
 
     def candidates(self) -> None:
         """Ask the policy the questions, by rlaifv_jax.generate."""
-        from rlaifv_jax.generate import generate, parse_arguments
+        from rlaifv_jax.generate import generate
+
+        self.output.mkdir(parents=True, exist_ok=True)
+        generate(self._asking())
+        if is_main() and all(record.get("error") for record in read_records(self.candidates_file)):
+            raise UserError(f"{self.candidates_file}: every answer has an error; see above, and remove it to ask again")
+
+    def _asking(self) -> argparse.Namespace:
+        """What rlaifv_jax.generate is told, checked."""
+        from rlaifv_jax.generate import check, parse_arguments
 
         policy = self.config.policy
         if not policy.model:
             raise UserError("policy.model is not set; name the model that answers the questions")
+        for name, legal in (("dtype", DTYPES), ("cache", CACHE_DTYPES), ("image_aspect_ratio", ("pad", "crop"))):
+            if policy[name] not in ("", *legal):
+                raise UserError(f"policy.{name} is {policy[name]!r}; it can be {', '.join(map(repr, legal))} or empty")
+        check_model(policy.model, "policy.model")
         given = {
             "model": policy.model,
             "questions": self.config.questions,
@@ -53,11 +73,16 @@ class Feedback:
             "seed": self.config.seed,
             "start": self.config.start,
             "end": self.config.end,
+            "image_folder": self.config.image_folder,
             **{name: value for name, value in policy.items() if name != "model" and value not in ("", 0)},
             "temperature": policy.temperature,
         }
-        self.output.mkdir(parents=True, exist_ok=True)
-        generate(parse_arguments([f"--{name.replace('_', '-')}={value}" for name, value in given.items()]))
+        asking = parse_arguments([f"--{name.replace('_', '-')}={value}" for name, value in given.items()])
+        try:
+            check(asking)
+        except UserError as error:
+            raise UserError(f"policy: {error}") from None
+        return asking
 
     def divide(self) -> None:
         section = self.config.divide
@@ -89,7 +114,7 @@ class Feedback:
     def all(self) -> None:
         """The chain; stages that are complete are left alone."""
         self.check()
-        if self.config.questions and not (self.config.candidates or self.config.divide.input):
+        if self._starts_from_questions:
             self.candidates()
         self.judge()
 
@@ -104,10 +129,16 @@ class Feedback:
 
     def check(self) -> None:
         """Find settings of the chain that cannot work before anything is done. Raises `UserError`."""
+        if self._starts_from_questions and self.config.policy.model:
+            self._asking()
         self._divide()
         self._question()
         self._score(Pictures([]))
         self._making()
+        check_model(self.config.score.model, "score.model", sees=True)
+        for stage in ("divide", "question"):
+            if not (self.config[stage].function or self.config[stage].server):
+                check_model(self.config[stage].model, f"{stage}.model")
 
     def _divide(self) -> Divide:
         section = self.config.divide
@@ -146,6 +177,10 @@ class Feedback:
     # ---------------------------------------------------------------- what they have in common
 
     @property
+    def _starts_from_questions(self) -> bool:
+        return bool(self.config.questions) and not (self.config.candidates or self.config.divide.input)
+
+    @property
     def candidates_file(self) -> str:
         return str(self.output / "candidates.jsonl")
 
@@ -162,8 +197,8 @@ class Feedback:
         section = self.config[stage]
         if section.function:
             return load_function(section.function, f"{stage}.function")
-        options = WriterOptions(**{field.name: section[field.name] for field in fields(WriterOptions)})
-        return make_writer(options, self.config.seed, stage)
+        given = {field.name: section[field.name] for field in fields(WriterOptions) if field.name != "key"}
+        return make_writer(WriterOptions(key=stage, **given), self.config.seed)
 
     def _pictures(self, source: Input) -> Pictures:
         """Relative paths start beside whatever was given: questions, answers, or what other stages made of them."""

@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from rlaifv_jax.cli import say
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import bullets, lists, prompts
 from rlaifv_jax.feedback.fields import Record, answer_of, question_of
-from rlaifv_jax.feedback.functions import Named, texts
+from rlaifv_jax.feedback.functions import Named
 from rlaifv_jax.feedback.lists import as_bullets, listed, settings_of
 from rlaifv_jax.feedback.stage import Unit, told
 from rlaifv_jax.feedback.writers import Writer
@@ -34,6 +35,10 @@ class Divide:
     pieces: int
     legacy_bullets: bool
     first_ids: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pieces < 0:
+            raise UserError(f"divide.pieces is {self.pieces}; it must be 0 (all) or more")
 
     name = "divide"
     code: Sequence[ModuleType] = (lists, bullets, prompts)
@@ -67,8 +72,7 @@ class Divide:
                 left.append((number, record))
         if isinstance(self.by, Named):
             for number, record in left:
-                claims = self.by.call(question_of(record, ""), answer_of(record, ""))
-                claims = texts(claims, self.by, "claims")
+                claims = self.by.texts("claims", question_of(record, ""), answer_of(record, ""))
                 yield number, [record | {"raw_facts": as_bullets(claims), "facts": claims}]
             return
         cut: set[int] = set()
@@ -88,15 +92,16 @@ class Divide:
             yield number, [record | listed(written, "raw_facts", "facts", legacy=self.legacy_bullets) | more]
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts = Counter[str]()
+        counts, error = Counter[str](), ""
         for record in records:
+            error = error or str(record.get("error") or "")
             counts["answers"] += 1
             counts["claims"] += len(record["facts"])
             counts["without claims"] += not record["facts"]
-            counts["with an error"] += "error" in record
+            counts["with an error"] += bool(record.get("error"))
             counts["whose end the prompt had no room for"] += "answer_cut" in record
             counts["whose list of claims was cut off"] += "raw_facts_cut" in record
-        return [f"{counts['answers']} answers, {counts.pop('claims')} claims", *told("answers", counts)]
+        return [f"{counts['answers']} answers, {counts.pop('claims')} claims", *told("answers", counts, error)]
 
 
 def _numbers(source: Input) -> list[int] | None:

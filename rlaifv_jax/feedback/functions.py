@@ -3,11 +3,13 @@
 import hashlib
 import importlib
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.feedback.fields import shortly
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,31 @@ class Named:
     """A function and where it came from. fingerprint: of the source of its module."""
 
     name: str
-    call: Callable[..., Any]
+    function: Callable[..., Any]
     fingerprint: str
+
+    def call(self, *given: Any) -> Any:
+        """What it returns. Raises `UserError` for whatever it raises, with the place."""
+        try:
+            return self.function(*given)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{last.filename}, line {last.lineno}"
+            told = ", ".join(shortly(value) for value in given)
+            raise UserError(f"{self.name} failed on {told}: {type(error).__name__}: {error} ({place})") from error
+
+    def texts(self, what: str, *given: Any) -> list[str]:
+        """The list of texts that it returns. what: it is asked for, for messages."""
+        found = self.call(*given)
+        if (
+            not isinstance(found, Sequence)
+            or isinstance(found, str)
+            or not all(isinstance(text, str) for text in found)
+        ):
+            raise UserError(f"{self.name} returned {shortly(found)} where a list of {what} is needed")
+        return list(found)
 
 
 def load_function(name: str, key: str) -> Named:
@@ -27,8 +52,8 @@ def load_function(name: str, key: str) -> Named:
     try:
         module = importlib.import_module(module_name)
         function = getattr(module, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{key}: {name} cannot be imported: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        raise UserError(f"{key}: {name} cannot be imported: {type(error).__name__}: {error}") from None
     if not callable(function):
         raise UserError(f"{key}: {name} is no function but {type(function).__name__}")
     try:
@@ -36,15 +61,3 @@ def load_function(name: str, key: str) -> Named:
     except (OSError, TypeError):
         source = module_name
     return Named(name, function, hashlib.sha256(source.encode()).hexdigest()[:16])
-
-
-def texts(found: Any, function: Named, what: str) -> list[str]:
-    """See that a function has returned a list of texts. what: it was asked for, for messages."""
-    if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(text, str) for text in found):
-        raise UserError(f"{function.name} returned {_short(found)} where a list of {what} is needed")
-    return list(found)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

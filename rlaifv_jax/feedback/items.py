@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlaifv_jax.feedback.fields import ANSWER, Record, find, owner_of
+from rlaifv_jax.feedback.fields import ANSWER, Record, find, owner_of, texts_of
 from rlaifv_jax.feedback.prompts import Template
 
 LEFT_OUT = ("image_id", "question", "image")  # of an item, in `metainfos` of its feedback
@@ -12,15 +12,18 @@ LEFT_OUT = ("image_id", "question", "image")  # of an item, in `metainfos` of it
 def yes_no_items(record: Record, template: Template) -> list[Record]:
     """One item for each claim and its question, as construct_question_yesno of utils/llama3_8b_inference.py has them.
 
-    An answer without questions has none; so has one whose claims and questions were not brought together.
+    An answer without claims has none; so has one whose claims and questions were not brought together.
+
+    Raises:
+      UserError: a record of another kind.
     """
-    claims, questions = record.get("facts"), record.get("changed_facts")
-    if record.get("error") or not isinstance(claims, list) or not isinstance(questions, list):
+    if record.get("error"):
         return []
+    claims, questions = (texts_of(record, name, "score") for name in ("facts", "changed_facts"))
     nested = record.get("metainfos")
     about = {
         **(nested if isinstance(nested, Mapping) else {}),
-        "origin_question": owner_of(record)[1],
+        "origin_question": owner_of(record).question,
         "origin_answer": next((record[name] for name in ANSWER if name in record), None),
     }
     return [
@@ -50,8 +53,8 @@ def is_item(record: Mapping[str, Any]) -> bool:
 def feedback_record(item: Record, answer: str, scores: Mapping[str, float], model: str, **more: Any) -> Record:
     """The original's record of a labeler's verdict on an item."""
     return {
-        "question_id": item["question_id"],
-        "ds_question_id": item["ds_question_id"],
+        "question_id": item.get("question_id"),
+        "ds_question_id": item.get("ds_question_id"),
         "raw_question": item["question"],
         "answer": answer,
         "scores": dict(scores),

@@ -3,9 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.feedback.fields import Record, answer_of, find, group_of, owner_of, question_of
+from rlaifv_jax.feedback.fields import Owner, Record, answer_of, find, owner_of, question_of, shortly, texts_of
 from rlaifv_jax.feedback.rules import WORDS, Judged, accepts
 
 
@@ -16,8 +17,7 @@ class Answer:
 
     row: int
     id: str
-    group: str
-    question: str
+    owner: Owner
     text: str
     claims: tuple[str, ...]
     verdicts: list[tuple[str, bool]] = field(default_factory=list)
@@ -52,7 +52,15 @@ def judge(answers: Iterable[Record], feedback: Iterable[Record], counts: Counter
     counts["answers with a claim that has an error"] = sum(answer.faulty for answer in kept)
     counts["answers without verdicts"] = sum(not answer.heard for answer in kept)
     return [
-        Judged(answer.row, answer.group, answer.question, answer.text, answer.claims, tuple(answer.verdicts))
+        Judged(
+            answer.row,
+            answer.owner.group,
+            answer.owner.question,
+            answer.text,
+            answer.claims,
+            tuple(answer.verdicts),
+            answer.owner.picture,
+        )
         for answer in kept
         if answer.verdicts and not answer.faulty
     ]
@@ -61,29 +69,37 @@ def judge(answers: Iterable[Record], feedback: Iterable[Record], counts: Counter
 def _hear(answer: Answer, record: Record, counts: Counter[str]) -> None:
     """One verdict on a claim of an answer."""
     answer.heard += 1
-    if "error" in record:
+    if record.get("error"):
         counts["claims with an error"] += 1
         answer.faulty = True
         return
     scores = record.get("scores")
-    if not isinstance(scores, Mapping) or not all(isinstance(scores.get(word), int | float) for word in WORDS):
-        raise UserError(f"pairs: feedback on question_id {answer.id} has no scores of {', '.join(WORDS)}")
+    if not isinstance(scores, Mapping) or not all(_is_probability(scores.get(word)) for word in WORDS):
+        words = ", ".join(WORDS)
+        raise UserError(
+            f"pairs: feedback on question_id {answer.id} has scores {shortly(scores)}, not those of {words}"
+        )
     accepted = accepts(scores)
     counts["claims that were rejected"] += not accepted
     answer.verdicts.append((question_of(record, "pairs: feedback"), accepted))
 
 
+def _is_probability(value: Any) -> bool:
+    """Up to rounding, which is that of 16 bits in the original."""
+    return isinstance(value, int | float) and 0 <= value <= 1.01
+
+
 def _answers(records: Iterable[Record], counts: Counter[str]) -> list[Answer]:
     """Those that can be used."""
     kept: list[Answer] = []
-    asked: set[tuple[str, str]] = set()
-    current: tuple[str, str] | None = None
+    asked: set[Owner] = set()
+    current: Owner | None = None
     for row, record in enumerate(records):
         counts["answers"] += 1
         where = f"answers, record {row}"
-        number, claims = str(record.get("question_id", row)), tuple(record.get("facts") or ())
-        answer = Answer(row, number, group_of(record), question_of(record, where), answer_of(record, where), claims)
-        key = owner_of(record)
+        key = owner_of(record)._replace(question=question_of(record, where))
+        claims = () if record.get("facts") is None else tuple(texts_of(record, "facts", where))
+        answer = Answer(row, str(record.get("question_id", row)), key, answer_of(record, where), claims)
         if key != current:
             if key in asked:
                 counts["answers of a question that was asked before"] += 1

@@ -1,5 +1,6 @@
 """Log-probabilities of answers under a model, in nats: all answers to a question as branches of one prefix."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ class Likelihood:
         return {"model": self.model, **self.reading.settings}
 
     def load(self, source: Input) -> Mapping[str, Any]:
-        speaker = self.speaker = self.reading.open(self.model)
+        speaker = self.speaker = self.reading.open(self.model, f"best_of_n.{self.name}")
         template = speaker.prompter.template
         if template is None:
             raise UserError(
@@ -108,12 +109,18 @@ class Likelihood:
                 records.append({"log_prob": None, "tokens": 0, "error": answer})
             else:
                 each = next(found)
-                records.append({"log_prob": float(np.sum(each, dtype=np.float64)), "tokens": len(each)})
+                total = float(np.sum(each, dtype=np.float64))
+                if math.isfinite(total):
+                    records.append({"log_prob": total, "tokens": len(each)})
+                else:
+                    fault = "not_a_number: the log-probability is none; the weights may be damaged"
+                    records.append({"log_prob": None, "tokens": 0, "error": fault})
         return records
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts = Counter[str]()
+        counts, error = Counter[str](), ""
         for record in records:
+            error = error or str(record.get("error") or "")
             counts["answers"] += 1
             counts["that cannot be scored"] += "error" in record
-        return [f"{counts['answers']} answers under {self.model}", *told("answers", counts)]
+        return [f"{counts['answers']} answers under {self.model}", *told("answers", counts, error)]

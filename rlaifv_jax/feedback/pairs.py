@@ -7,6 +7,7 @@ DIR/manifest.json       what decided all this; written last
 """
 
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from rlaifv_jax.feedback.fields import Record, find
 from rlaifv_jax.feedback.judged import judge
 from rlaifv_jax.feedback.rules import Judged, Pair, Rules, make_pairs
 from rlaifv_jax.feedback.stage import notes
+from rlaifv_jax.records.lock import only_run
 from rlaifv_jax.records.settings import compare, plain, wait_for, write_whole
 from rlaifv_jax.records.shards import MANIFEST
 from rlaifv_jax.records.source import Input
@@ -72,25 +74,40 @@ def make_pair_files(answers: Input, feedback: Input, directory: Path, making: Ma
     settings = {"stage": "pairs", "answers": answers.fingerprint, "feedback": feedback.fingerprint, **asdict(making)}
     manifest = directory / MANIFEST
     if parallel.is_main():
-        if manifest.exists():
-            compare(plain(settings), manifest, directory)
-            if (partial := directory / PARTIAL).is_dir():  # the last thing that a kill can leave
-                partial.rmdir()
-            say(f"pairs: {directory} is complete; nothing to do (remove it to do it again)")
-        else:
-            _claim(directory)
-            for line in _write(answers, feedback, directory, making, pictures):
-                say(f"pairs: {line}")
-            about = notes((sys.modules[__name__], judged, rules, balancing))
-            write_whole(manifest, [json.dumps({**plain(settings), "notes": plain(about)}, indent=2)])
-            (directory / PARTIAL).rmdir()
+        with only_run(directory):
+            if manifest.exists():
+                compare(plain(settings), manifest, directory)
+                _check_files(directory, manifest)
+                shutil.rmtree(directory / PARTIAL, ignore_errors=True)  # the last thing that a kill can leave
+                say(f"pairs: {directory} is complete; nothing to do (remove it to do it again)")
+            else:
+                _claim(directory)
+                for line in _write(answers, feedback, directory, making, pictures):
+                    say(f"pairs: {line}")
+                about = notes((sys.modules[__name__], judged, rules, balancing))
+                whole = {**plain(settings), "files": _sizes(directory), "notes": plain(about)}
+                write_whole(manifest, [json.dumps(whole, indent=2)])
+                (directory / PARTIAL).rmdir()
     wait_for(manifest.exists, directory)
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    """Bytes of the files of pairs."""
+    return {file.name: file.stat().st_size for file in sorted(directory.iterdir()) if file.is_file()}
+
+
+def _check_files(directory: Path, manifest: Path) -> None:
+    """See that what was written is still there."""
+    there = _sizes(directory)
+    for name, size in json.loads(manifest.read_text()).get("files", {}).items():
+        if there.get(name) != size:
+            raise UserError(f"{directory / name} is not as it was written; remove {directory} to make it anew")
 
 
 def _claim(directory: Path) -> None:
     """See that a directory is ours to write: new, or left by a kill."""
     partial = directory / PARTIAL
-    if directory.exists() and (not directory.is_dir() or (any(directory.iterdir()) and not partial.is_dir())):
+    if any(directory.iterdir()) and not partial.is_dir():
         raise UserError(f"{directory} holds something else; remove it, or choose another output_dir")
     partial.mkdir(parents=True, exist_ok=True)
     for old in (*partial.iterdir(), *directory.glob("*.parquet"), directory / "pairs.jsonl"):

@@ -15,8 +15,8 @@ from typing import Any
 
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import bullets, lists, prompts
-from rlaifv_jax.feedback.fields import Record
-from rlaifv_jax.feedback.functions import Named, texts
+from rlaifv_jax.feedback.fields import Record, texts_of
+from rlaifv_jax.feedback.functions import Named
 from rlaifv_jax.feedback.lists import as_bullets, listed, settings_of
 from rlaifv_jax.feedback.stage import Unit, told
 from rlaifv_jax.feedback.writers import Writer
@@ -58,8 +58,7 @@ class Question:
 
     def units(self, shard: int, records: list[Record]) -> list[Unit]:
         for record in records:
-            if not isinstance(record.get("facts"), list):
-                raise UserError(f"question: a record has no list of 'facts' (question_id {record.get('question_id')})")
+            texts_of(record, "facts", "question")
         return [[record] for record in records]
 
     def work(self, units: Sequence[Unit], done: set[int]) -> Iterator[tuple[int, list[Record]]]:
@@ -70,7 +69,7 @@ class Question:
         claims = {number: record["facts"] for number, record in left.items() if record["facts"]}
         if isinstance(self.by, Named):
             for number, facts in claims.items():
-                found = texts(self.by.call(facts), self.by, "questions")
+                found = self.by.texts("questions", list(facts))
                 asked = {"raw_changed_facts": as_bullets(found), "changed_facts": found}
                 yield number, [self._checked(left[number] | asked)]
             return
@@ -103,14 +102,18 @@ class Question:
         return record | {"error": f"claims_without_questions: {numbers}"}
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts = Counter[str]()
+        counts, error = Counter[str](), ""
         for record in records:
+            error = error or str(record.get("error") or "")
             counts["answers"] += 1
             counts["questions"] += len(record["changed_facts"])
             counts["asked for one claim at a time, since questions were not as many"] += "questions_repaired" in record
-            counts["with an error, which will not be scored"] += "error" in record
-            counts["whose claims and questions are not as many"] += "error" not in record and not _fits(record)
-        return [f"{counts.pop('questions')} questions about {counts['answers']} answers", *told("answers", counts)]
+            counts["with an error, which will not be scored"] += bool(record.get("error"))
+            counts["whose claims and questions are not as many"] += not record.get("error") and not _fits(record)
+        return [
+            f"{counts.pop('questions')} questions about {counts['answers']} answers",
+            *told("answers", counts, error),
+        ]
 
 
 def _fits(record: Record) -> bool:

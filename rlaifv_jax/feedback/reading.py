@@ -51,8 +51,8 @@ class Reading:
         """For `rlaifv_jax.sampling.calls.plan`."""
         return {"row_length": self.row_length, "longest_row": self.longest_row}
 
-    def open(self, model: str) -> Speaker:
-        """The model, its prompts understood."""
+    def open(self, model: str, key: str) -> Speaker:
+        """The model, its prompts understood. key: the setting that names it, for messages."""
         return Speaker(
             model,
             vision_path=self.vision_path or None,
@@ -60,6 +60,7 @@ class Reading:
             tensor=self.tensor,
             template=self.template or None,
             pad=self.image_aspect_ratio == "pad",
+            key=key,
         )
 
 

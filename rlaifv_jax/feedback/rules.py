@@ -4,6 +4,7 @@ By default the rules of the original (utils/pair_construction.py, get_preference
 `Rules` mend what they do badly. A claim is accepted when P(yes) + P(Yes) is above P(no) + P(No), strictly.
 """
 
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ class Judged:
     """An answer and what the labeler said of its claims.
 
     group: ds_question_id as text. claims: its facts. verdicts: for every item of it the question and whether the claim
-    was accepted. row: its place among all answers.
+    was accepted. row: its place among all answers. picture: the same for answers about the same picture; a group that
+    is a data set's name has several.
     """
 
     row: int
@@ -30,6 +32,7 @@ class Judged:
     answer: str
     claims: tuple[str, ...]
     verdicts: tuple[tuple[str, bool], ...]
+    picture: str = ""
 
     @property
     def rejected(self) -> int:
@@ -100,8 +103,10 @@ class Rules:
             raise UserError(f"pairs.score is {self.score!r}; it can be {' or '.join(map(repr, SCORES))}")
         if self.cap_by not in CAPS:
             raise UserError(f"pairs.cap_by is {self.cap_by!r}; it can be {' or '.join(map(repr, CAPS))}")
-        if self.difference <= 0 or self.cap < 0:
-            raise UserError("pairs.difference must be above 0, and pairs.cap 0 (all) or more")
+        if not 0 < self.difference < math.inf:  # also catches nan
+            raise UserError(f"pairs.difference is {self.difference}; it must be a number above 0")
+        if self.cap < 0:
+            raise UserError(f"pairs.cap is {self.cap}; it must be 0 (all) or more")
 
 
 def make_pairs(judged: Sequence[Judged], rules: Rules, counts: Counter[str]) -> list[Pair]:
@@ -110,15 +115,15 @@ def make_pairs(judged: Sequence[Judged], rules: Rules, counts: Counter[str]) -> 
     Args:
       judged: answers with verdicts, in any order. counts: gets what was found and what was left out.
     """
-    questions: dict[tuple[str, str], list[Judged]] = defaultdict(list)
+    questions: dict[tuple[str, str, str], list[Judged]] = defaultdict(list)
     for answer in judged:
-        questions[answer.group, answer.question].append(answer)
+        questions[answer.picture, answer.group, answer.question].append(answer)
     counts["questions with judged answers"] = len(questions)
     kept: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
     for key, answers in questions.items():
-        owner = key[:1] if rules.cap_by == "image" else key
+        owner = key[:2] if rules.cap_by == "image" else key
         kept[owner] += _consistent(_of_question(answers, rules, counts), rules, counts)
-    sampled = [pair for owner, pairs in kept.items() for pair in _sample(pairs, rules, "/".join(owner))]
+    sampled = [pair for (_, *owner), pairs in kept.items() for pair in _sample(pairs, rules, "/".join(owner))]
     counts["pairs over the cap"] = sum(map(len, kept.values())) - len(sampled)
     return sampled
 

@@ -8,6 +8,7 @@ prompt, by a float32 softmax over the whole vocabulary.
 speaks for no.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Score:
         return {"model": self.model, **self.reading.settings, "prompt": self.prompt.fingerprint}
 
     def load(self, source: Input) -> Mapping[str, Any]:
-        self.speaker = self.reading.open(self.model)
+        self.speaker = self.reading.open(self.model, "score.model")
         if not self.speaker.model.family.sees:
             raise UserError(f"score.model: {self.model} is a language model; a labeler has to see the picture")
         self.tokens = labeler.answer_tokens(self.speaker.prompter, f"score.model: {self.model}")
@@ -129,6 +130,8 @@ class Score:
 
     def _record(self, item: Record, verdict: NextToken) -> Record:
         scores = self.tokens.scores(verdict.chances)
+        if not all(map(math.isfinite, scores.values())):
+            return self._failed(item, "not_a_number: the labeler's probabilities are none; its weights may be damaged")
         answer = self.speaker.tokenizer.decode([verdict.best]).strip()
         return items.feedback_record(item, answer, scores, self.model, margin=margin(scores))
 
@@ -136,12 +139,13 @@ class Score:
         return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), self.model, error=error)
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts = Counter[str]()
+        counts, error = Counter[str](), ""
         for record in records:
+            error = error or str(record.get("error") or "")
             counts["claims"] += 1
             counts["with an error"] += "error" in record
             counts["that the labeler answers with other words than yes and no"] += (
                 "error" not in record and sum(record["scores"].values()) < 0.5
             )
             counts["accepted"] += "error" not in record and accepts(record["scores"])
-        return [f"{counts['claims']} claims", *told("claims", counts)]
+        return [f"{counts['claims']} claims", *told("claims", counts, error)]

@@ -5,6 +5,7 @@ import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ import jax
 from tqdm import tqdm
 
 from rlaifv_jax.cli import say
+from rlaifv_jax.records.lock import only_run
 from rlaifv_jax.records.part import Record
 from rlaifv_jax.records.shards import Shards, read_shards
 from rlaifv_jax.records.source import Input
@@ -52,7 +54,11 @@ def run(stage: Stage, source: Input, directory: Path) -> None:
     Raises:
       UserError: the directory holds something else, or the stage cannot do what it is asked.
     """
-    process, processes = jax.process_index(), jax.process_count()
+    with only_run(directory) if jax.process_index() == 0 else nullcontext():
+        _run(stage, source, directory, jax.process_index(), jax.process_count())
+
+
+def _run(stage: Stage, source: Input, directory: Path, process: int, processes: int) -> None:
     settings = {"stage": stage.name, "input": source.fingerprint, **stage.settings}
     shards = Shards(
         directory, settings, notes((sys.modules[type(stage).__module__], *stage.code)), source.count, process, processes
@@ -98,7 +104,10 @@ def notes(code: Sequence[ModuleType]) -> dict[str, Any]:
     return {"code": digest.hexdigest()[:16], "versions": versions}
 
 
-def told(what: str, counts: Counter[str]) -> list[str]:
-    """A line for each of the other counts that is not 0: so many of counts[what] had that happen to them."""
+def told(what: str, counts: Counter[str], error: str = "") -> list[str]:
+    """A line for each of the other counts that is not 0: so many of counts[what] had that happen to them. error: the
+    first there was."""
     others = ((how, count) for how, count in counts.items() if how != what and count)
-    return [f"{count} of {counts[what]} {what} {how}" for how, count in others]
+    return [f"{count} of {counts[what]} {what} {how}" for how, count in others] + [f"the first error: {error}"] * bool(
+        error
+    )

@@ -7,6 +7,7 @@ depend on who did what and when.
 
 import json
 import shutil
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ class AnswerFile:
             )
         elif missing := self.questions - len(self._places()):
             raise UserError(f"{self.parts}: {missing} questions are missing; start the same command again")
-        write_records(self.output, in_order(self._places()), self.settings)
+        kept = [json.loads(file.read_text()) for file in sorted(self.parts.glob("*.json"))]
+        write_records(self.output, in_order(self._places()), dict(ChainMap(*reversed(kept))))
         shutil.rmtree(self.parts)
 
     def _places(self) -> dict[int, tuple[Path, int]]:

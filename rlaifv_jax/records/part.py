@@ -1,14 +1,12 @@
 """A journal of finished work: a line for each finished unit, in any order, appended and flushed."""
 
-import errno
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaifv_jax.errors import UserError
+from rlaifv_jax.records.lock import lock
 
 Record = dict[str, Any]
 Valid = Callable[[int, list[Record]], bool]  # whether an index with these records is one of ours
@@ -27,7 +25,7 @@ class Part:
 
     def __init__(self, path: Path, owner: Path):
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
-        self._lock(owner)
+        lock(self._file, owner)
         _drop_torn_line(path)
 
     def add(self, index: int, records: Sequence[Record]) -> None:
@@ -37,17 +35,6 @@ class Part:
 
     def close(self) -> None:
         self._file.close()
-
-    def _lock(self, owner: Path) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                return  # a disk without locks
-            raise UserError(
-                f"{owner}: another run is writing it. Hosts that share the work have to be joined: those of a "
-                "TPU pod slice are, others by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-            ) from None
 
 
 def places(files: Sequence[Path], valid: Valid) -> dict[int, tuple[Path, int]]:

@@ -25,10 +25,12 @@ def compare(settings: Settings, file: Path, place: Path) -> None:
     """See that `file` holds these settings. Raises `UserError` naming the first that differs."""
     try:
         there = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{place} exists already; remove it, or choose another output") from None
     except (OSError, ValueError):
         there = None
     if not isinstance(there, dict):
-        raise UserError(f"{place} exists already; remove it, or choose another output")
+        raise UserError(f"{file}, which says what {place} holds, is damaged; bring it back, or remove both")
     for key, value in settings.items():
         if there.get(key) != value:
             raise UserError(

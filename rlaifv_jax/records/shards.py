@@ -51,8 +51,6 @@ class Shards:
         self.manifest = self.directory / MANIFEST
         self.parts = self.directory / "parts"
         try:
-            if self.directory.is_file():
-                raise UserError(f"{directory} is a file; a stage writes a directory")
             if process == 0:
                 self.directory.mkdir(parents=True, exist_ok=True)
                 if not self.manifest.exists():

@@ -1,6 +1,7 @@
 """A model ready to speak: opened, its weights on this host's devices, its prompts understood."""
 
 import math
+import os
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ from jax.sharding import Mesh
 
 from rlaifv_jax import parallel
 from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.tables import HUB_ID
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Params, unstack
 from rlaifv_jax.models.hf_config import read_json
@@ -28,7 +30,7 @@ class Speaker:
       path, vision_path: as convert.load.open_model takes them.
       dtype: to compute in; '': bfloat16, on CPUs float32.
       tensor: devices that share one copy of the weights; 0: all accelerators, as far as its heads divide.
-      template, pad: see `Prompter`.
+      template, pad: see `Prompter`. key: the setting that path came from, for messages.
 
     Attributes:
       ends: ids that end an answer. context: positions that the model was made for. defaults: the checkpoint's
@@ -47,10 +49,11 @@ class Speaker:
         tensor: int = 0,
         template: str | None = None,
         pad: bool = True,
+        key: str = "model",
     ):
         from convert.load import open_model
 
-        self.model = open_model(path, vision_path)
+        self.model = open_model(path, vision_path, key)
         devices = jax.local_devices()
         self.dtype = dtype or ("float32" if devices[0].platform == "cpu" else "bfloat16")
         if self.dtype not in DTYPES:
@@ -95,6 +98,17 @@ class Speaker:
                 "prompt_too_long",
                 f"it takes {positions} positions, at most {most} leave room for {new_tokens} new tokens",
             )
+
+
+def check_model(path: Any, key: str, *, sees: bool = False) -> None:
+    """See that a model that is here can be opened, and sees where that is needed; a hub id is taken on trust. Nothing
+    is loaded. Raises `UserError`."""
+    from convert.load import open_model
+
+    if not path or "://" in str(path) or (not os.path.exists(path) and HUB_ID.fullmatch(str(path))):
+        return
+    if not open_model(path, key=key).family.sees and sees:
+        raise UserError(f"{key}: {path} is a language model, and has to see pictures here")
 
 
 def local_mesh(devices: list[Any], tensor: int, heads: int) -> Mesh:

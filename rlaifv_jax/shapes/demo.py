@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.cli import guard
+from rlaifv_jax.errors import UserError
 
 WRITTEN = (
     "rounds",
@@ -38,6 +39,7 @@ WRITTEN = (
     "chart.png",
     "examples.png",
 )
+MARK = ".demo"  # tells that all this is a demo's
 SHOWN = 8  # the N in the table
 
 
@@ -147,13 +149,21 @@ def _draw_examples(file: Path, seed: int, examples: Sequence[Any], captions: dic
 
 
 def _clear(output: Path) -> None:
-    for name in WRITTEN:
-        old = output / name
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    output.mkdir(parents=True, exist_ok=True)
+    """Make room for a demo where there is nothing else, or an earlier demo."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        there = [name for name in WRITTEN if (output / name).exists()]
+        if there and not (output / MARK).exists():
+            raise UserError(f"--output: {output} holds {there[0]}, which no demo has left there; choose another place")
+        (output / MARK).touch()
+        for name in there:
+            old = output / name
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
+    except OSError as error:
+        raise UserError(f"--output: {output} cannot be written: {error.strerror}") from None
 
 
 def _title(text: str) -> None:

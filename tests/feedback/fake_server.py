@@ -14,8 +14,8 @@ Reply = Callable[[str], str]
 
 @dataclass
 class Server:
-    """answer: prompt → text. faults: what the next requests get instead: a status, 'garbage', 'empty', 'hang', or
-    'two', which is a list of two.
+    """answer: prompt → text. faults: what the next requests get instead: a status, 'garbage', 'empty', 'silent',
+    'hang', or 'two', which is a list of two.
 
     `requests` holds the bodies that came in, `together` the most that were answered at once.
     """
@@ -48,7 +48,8 @@ class Server:
         text = self.answer(body["messages"][-1]["content"])
         if fault == "two":
             text = "- one?\n- two?"
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": self.finish}
+        said = None if fault == "silent" else text
+        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": self.finish}
         choices = [] if fault == "empty" else [choice]
         return 200, json.dumps(
             {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}

@@ -121,7 +121,7 @@ def test_nobody_else_is_at_work(tmp_path: Path) -> None:
 def test_settings_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.parts").mkdir()
     (tmp_path / "a.jsonl.parts" / "settings.json").write_text("[]")
-    with pytest.raises(UserError, match="exists already; remove it"):
+    with pytest.raises(UserError, match="is damaged; bring it back, or remove both"):
         AnswerFile(str(tmp_path / "a.jsonl"), SETTINGS, 1, 2)
 
 

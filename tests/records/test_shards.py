@@ -125,7 +125,7 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "manifest.json").write_text("[]")
     for place, message in (
-        (tmp_path / "file", "is a file"),
+        (tmp_path / "file", "cannot be written"),
         (tmp_path / "full", "holds something else"),
         (Path("/proc/nothing"), "cannot be written"),
     ):

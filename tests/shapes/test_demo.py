@@ -10,6 +10,7 @@ import pytest
 
 from configs import iterate_shapes
 from configs.shapes import STAGES, get_config
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.shapes import agreement, heldout
 from rlaifv_jax.shapes.best import NUMBERS
 from rlaifv_jax.shapes.datasets import HeldOut, write_pairs
@@ -80,7 +81,10 @@ def test_a_demo_of_few_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     """Everything is there; what so few scenes teach is not asked."""
     output = tmp_path / "demo"
     output.mkdir()
-    (output / "summary.json").write_text("of an earlier demo")
+    (output / "summary.json").write_text("of somebody else")
+    with pytest.raises(UserError, match=r"holds summary.json, which no demo has left there"):
+        demo(output, seed=4, scenes=50, held_out=20)
+    (output / ".demo").touch()
     summary = demo(output, seed=4, scenes=50, held_out=20)
     assert json.loads((output / "summary.json").read_text()) == summary
     assert list(summary["stages"]) == ["base", "round_1", "round_2", "best_of_8"]

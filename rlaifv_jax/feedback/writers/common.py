@@ -1,10 +1,13 @@
 """What a language model of a feedback stage is, whoever runs it."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.sampling.settings import Sampling, drawing
 
 DEVICES_AND_SERVERS = ("tensor", "slots", "requests_per_minute", "concurrency", "retries", "timeout")
 
@@ -16,9 +19,14 @@ class WriterOptions:
     the model's own. temperature, top_p, max_new_tokens: see `rlaifv_jax.sampling.settings.Sampling`.
 
     On devices: dtype, cache, tensor and slots as `rlaifv_jax.generate` takes them. With a server: requests_per_minute
-    (0: no limit), concurrency: requests at once, retries: of a request that fails, timeout: seconds of one. Of these
-    DEVICES_AND_SERVERS change no text.
+    (0: no limit), concurrency: requests at once, retries: of a request that fails, timeout: seconds without a byte of
+    the reply. Of these DEVICES_AND_SERVERS change no text. key: section of the config, for messages.
+
+    Raises:
+      UserError: a value that means nothing.
     """
+
+    key: str
 
     model: str
     server: str
@@ -34,6 +42,28 @@ class WriterOptions:
     concurrency: int
     retries: int
     timeout: float
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise UserError(f"{self.key}.model is not set; name a language model, or give {self.key}.function")
+        for name, least in (("tensor", 0), ("slots", 0), ("concurrency", 1), ("retries", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{self.key}.{name} is {getattr(self, name)}; it must be {least} or more")
+        if not 0 <= self.requests_per_minute < math.inf:
+            raise UserError(f"{self.key}.requests_per_minute is {self.requests_per_minute}; it must be 0 or more")
+        if not 0 < self.timeout < math.inf:
+            raise UserError(f"{self.key}.timeout is {self.timeout}; it must be above 0")
+        if self.server and not _is_address(self.server):
+            raise UserError(f"{self.key}.server is {self.server!r}; an address as http://host:8000/v1 is needed")
+        try:
+            self.sampling({})
+        except UserError as error:
+            raise UserError(f"{self.key}: {error}") from None
+
+    def sampling(self, checkpoint: Mapping[str, Any]) -> Sampling:
+        """How texts are drawn here. checkpoint: generation_config.json."""
+        drawn = {**drawing(checkpoint), "top_p": self.top_p} if self.temperature else {}
+        return Sampling(temperature=self.temperature, max_new_tokens=self.max_new_tokens, **drawn)
 
 
 @dataclass(frozen=True)
@@ -58,14 +88,19 @@ class Writer(Protocol):
         at it this is (from 0) alone."""
 
 
-def make_writer(options: WriterOptions, seed: int, key: str) -> Writer:
-    """key: the section of the config, for messages."""
-    if not options.model:
-        raise UserError(f"{key}.model is not set; name a language model, or give {key}.function=module:function")
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that cannot be
+        return False
+
+
+def make_writer(options: WriterOptions, seed: int) -> Writer:
     if options.server:
         from rlaifv_jax.feedback.writers.server import ServerWriter
 
-        return ServerWriter(options, seed, key)
+        return ServerWriter(options, seed)
     from rlaifv_jax.feedback.writers.local import LocalWriter
 
     return LocalWriter(options, seed)

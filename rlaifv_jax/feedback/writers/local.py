@@ -9,7 +9,6 @@ from rlaifv_jax.feedback.writers.common import WriterOptions, Written
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.sampling.prompt import Prompt
-from rlaifv_jax.sampling.settings import Sampling, drawing
 
 
 class LocalWriter:
@@ -23,14 +22,13 @@ class LocalWriter:
     def load(self) -> Mapping[str, Any]:
         options = self.options
         speaker = self.speaker = Speaker(
-            options.model, dtype=options.dtype, tensor=options.tensor, template=options.template or None
+            options.model,
+            dtype=options.dtype,
+            tensor=options.tensor,
+            template=options.template or None,
+            key=f"{options.key}.model",
         )
-        drawn = options.temperature > 0
-        self.sampling = Sampling(
-            temperature=options.temperature,
-            **({**drawing(speaker.defaults), "top_p": options.top_p} if drawn else {}),
-            max_new_tokens=options.max_new_tokens,
-        )
+        self.sampling = options.sampling(speaker.defaults)
         speaker.check_settings(self.sampling)
         self.engine = speaker.engine(
             self.sampling, prompts=options.slots, cache=options.cache, seed=self.seed, steady=True

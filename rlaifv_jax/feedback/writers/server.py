@@ -2,7 +2,8 @@
 
 The key is taken from OPENAI_API_KEY. A request that fails is sent again with growing pauses, a bounded number of times;
 then the run stops, and goes on behind what is finished when it is started again. What the server refuses for good, such
-as a prompt that is too long, becomes an error of that one record.
+as a prompt that is too long, becomes an error of that one record; but if it takes none of the first prompts, the run
+stops, since the fault is hardly theirs.
 """
 
 import os
@@ -16,17 +17,19 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.writers.common import WriterOptions, Written
 
 REFUSED = (400, 413, 422)  # of one prompt; other answers of this kind are of all
+FIRST = 8  # prompts; if not one of them is taken, something is wrong with all
 
 
 class ServerWriter:
     """See `Writer`. Texts depend on the server, too, which need not repeat itself."""
 
-    def __init__(self, options: WriterOptions, seed: int, key: str):
-        self.options, self.seed, self.key = options, seed, key
+    def __init__(self, options: WriterOptions, seed: int):
+        self.options, self.seed, self.key = options, seed, options.key
         named = ("model", "temperature", "top_p", "max_new_tokens")
         self.settings = {**{name: getattr(options, name) for name in named}, "seed": seed}
         self.pace = Pace(options.requests_per_minute)
         self.broken: UserError | None = None
+        self.taken = False  # whether the server has answered any prompt yet
 
     def load(self) -> Mapping[str, Any]:
         import openai
@@ -44,17 +47,43 @@ class ServerWriter:
 
     def write(self, asked: Iterable[tuple[Any, str]], attempt: int = 0) -> Iterator[tuple[Any, Written]]:
         many, self.broken = self.options.concurrency, None
-        return ahead(lambda one: (one[0], self._ask(one[1], self.seed + attempt)), asked, threads=many, most=2 * many)
+        held: list[tuple[Any, Written]] = []  # refusals, as long as nothing was taken
 
-    def _ask(self, prompt: str, seed: int) -> Written:
-        """What one thread does; when one gives up, the others need not begin."""
+        def ask(one: tuple[Any, str]) -> tuple[Any, Written | None]:
+            return one[0], self._ask(one[1], self.seed + attempt)
+
+        def until_broken() -> Iterator[tuple[Any, str]]:
+            for one in asked:
+                if self.broken:
+                    return
+                yield one
+
+        # Threads that have an answer already give it, whatever has become of the others.
+        for tag, written in ahead(ask, until_broken(), threads=many, most=2 * many):
+            if written is None:
+                continue
+            self.taken = self.taken or written.error is None
+            if not self.taken:
+                held.append((tag, written))
+                if len(held) == FIRST:
+                    raise UserError(f"{self.key}: not one of the first {FIRST} prompts is taken: {written.error}")
+                continue
+            yield from held
+            held.clear()
+            yield tag, written
         if self.broken:
             raise self.broken
+        yield from held
+
+    def _ask(self, prompt: str, seed: int) -> Written | None:
+        """What one thread does; when one has given up, the others need not begin."""
+        if self.broken:
+            return None
         try:
             return self._patiently(prompt, seed)
         except UserError as error:
-            self.broken = error
-            raise
+            self.broken = self.broken or error
+            return None
 
     def _patiently(self, prompt: str, seed: int) -> Written:
         import openai
@@ -70,7 +99,7 @@ class ServerWriter:
             except openai.APIConnectionError as error:  # the client has tried again already
                 last = _first_line(error)
                 break
-            except (openai.APIError, ValueError, TypeError, AttributeError, IndexError) as error:
+            except (openai.APIError, ValueError, TypeError, AttributeError, LookupError) as error:
                 last = f"{type(error).__name__}: {_first_line(error)}"  # a reply that is none
         raise UserError(
             f"{self.key}.server: {options.server} gives no usable reply after {options.retries} retries ({last}); "
@@ -88,11 +117,13 @@ class ServerWriter:
             max_tokens=options.max_new_tokens,
             seed=seed,
         )
+        if not isinstance(reply.choices, list) or not reply.choices:
+            raise ValueError(f"a reply without choices: {_short(reply)}")
         choice = reply.choices[0]
-        text = choice.message.content
-        if not isinstance(text, str):
-            raise ValueError("the message has no text")
-        return Written(text, complete=choice.finish_reason != "length")
+        text, reason = choice.message.content, choice.finish_reason
+        if not isinstance(text, str) or reason == "content_filter":
+            return Written("", error=f"the server writes nothing (finish_reason {reason!r})")
+        return Written(text, complete=reason != "length")
 
 
 class Pace:
@@ -109,6 +140,10 @@ class Pace:
             turn = max(self.next, now)
             self.next = turn + self.pause
         time.sleep(turn - now)
+
+
+def _short(reply: Any) -> str:
+    return " ".join(str(reply.model_dump(exclude_none=True)).split())[:200]
 
 
 def _first_line(error: BaseException) -> str:
