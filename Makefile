@@ -4,6 +4,9 @@ VENV ?= .venv
 # The tests compare with PyTorch on the CPU. A plain Linux wheel brings CUDA along (several GB); point
 # PIP_EXTRA_INDEX_URL at PyTorch's own CPU index to avoid that.
 TORCH ?= torch==2.13.0
+# Without what it depends on: of that only torchvision is not here, which it needs for pictures and not for its models,
+# and which PyPI has for CUDA builds of PyTorch alone (tests/convert/timm_eva.py).
+TIMM ?= timm>=1.0.31,<1.1
 JOBS ?= 2
 RUN = $(VENV)/bin/python
 export JAX_PLATFORMS ?= cpu
@@ -36,6 +39,7 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet $(TORCH)
+	$(RUN) -m pip install --quiet --no-deps "$(TIMM)"
 	$(RUN) -m pip install --quiet --editable ".[test]"
 	touch $@
 

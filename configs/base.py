@@ -27,9 +27,9 @@ def get_config() -> ConfigDict:
     config.data.eval_path = ""  # held-out pairs in the same forms
     config.data.eval_fraction = 0.0  # or this share of data.path, chosen by the seed
     config.data.bad_rows = "skip"  # 'skip' reports and counts them, 'fatal' stops before training
-    config.data.template = "llava_v1"
+    config.data.template = ""  # conversation template; empty: the checkpoint's or its family's
     config.data.max_length = 2048  # tokens of prompt + image + one answer; the tail is cut, as in the original
-    config.data.image_aspect_ratio = "crop"  # 'crop' as the original trains, 'pad' as it infers
+    config.data.image_aspect_ratio = ""  # 'crop', 'pad' or 'squash'; empty: as the family's original trains
     config.data.workers = 8  # processes that decode images; 0 reads in the training process
 
     config.train = ConfigDict()

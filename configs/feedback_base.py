@@ -20,10 +20,11 @@ def get_config() -> ConfigDict:
     config.image_folder = ""  # where relative picture paths may start, beside the folders of questions and answers
 
     # Who answers the questions, with rlaifv_jax.generate.
-    config.policy = ConfigDict({"model": "", "vision_path": "", "template": "", "image_aspect_ratio": "pad"})
+    config.policy = ConfigDict({"model": "", "vision_path": "", "template": "", "image_aspect_ratio": ""})
     config.policy.n = 10
     config.policy.temperature = 0.7
     config.policy.max_new_tokens = 512
+    config.policy.repetition_penalty = 0.0  # 0: that of generation_config.json, else none
     config.policy.slots = 0  # questions at once; 0: what memory holds
     config.policy.branches = 0  # answers to a question at once; 0: half of them
     config.policy.update({"dtype": "", "cache": "", "tensor": 0})
@@ -46,7 +47,7 @@ def get_config() -> ConfigDict:
     # The labeler: any vision-language model of this project.
     config.score = ConfigDict({"input": "", "model": "", "vision_path": "", "template": ""})
     config.score.prompt = ""  # template file; empty: '{question} Please answer yes or no.'
-    config.score.image_aspect_ratio = "pad"
+    config.score.image_aspect_ratio = ""  # as the family generates; or 'pad', 'crop', 'squash'
     config.score.row_length = 0  # positions of a row that several pictures share; 0: a row for each, of at most
     config.score.longest_row = 4096  # so many. Claims that do not fit go to another row, behind the picture again
     config.score.update({"dtype": "", "tensor": 0})
@@ -66,6 +67,6 @@ def get_config() -> ConfigDict:
     config.best_of_n = ConfigDict({"input": "", "policy": "", "reference": "", "vision_path": "", "template": ""})
     config.best_of_n.by = "reward"  # log π - log π_ref a token; or 'likelihood': log π a token
     config.best_of_n.n = 0  # the first n answers; 0: all
-    config.best_of_n.image_aspect_ratio = "pad"
+    config.best_of_n.image_aspect_ratio = ""
     config.best_of_n.update({"dtype": "", "tensor": 0, "row_length": 0, "longest_row": 4096})
     return config.lock()

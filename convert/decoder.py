@@ -2,7 +2,7 @@
 
 Tables are read in both directions. `{}` stands for the layer number. `axes` is the permutation that turns the file's
 tensor into ours (np.transpose): none, the transpose of a linear layer, or [out, in, row, column] → [row, column, in,
-out].
+out]. Some files hold several parameters in one tensor, equal pieces along its first axis.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ CONV: Axes = (2, 3, 1, 0)
 class Entry:
     """One tensor of the files: its part and name (see convert.layouts), and where it goes.
 
-    layer: index on the leading axis of a stacked parameter, None for a parameter of its own.
+    layer: index on the leading axis of a stacked parameter, None for a parameter of its own. piece, pieces: which of
+    how many parameters of the tensor this is.
     """
 
     part: str
@@ -28,19 +29,26 @@ class Entry:
     path: str
     layer: int | None
     axes: Axes | None
+    piece: int = 0
+    pieces: int = 1
 
-    def ours(self, index: tuple[slice, ...]) -> tuple[slice, ...]:
-        """The index into the file's tensor that selects `index` of ours."""
-        if self.axes is None or not index:
-            return index
-        turned = [slice(None)] * len(index)
-        for position, axis in enumerate(self.axes):
+    def ours(self, index: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """The index into the file's tensor, which is `shape`, that selects `index` of ours."""
+        if self.pieces > 1 and not index:
+            index = (slice(None),) * len(shape)
+        turned = list(index)
+        for position, axis in enumerate(self.axes or ()) if index else ():
             turned[axis] = index[position]
+        if self.pieces > 1:
+            length = shape[0] // self.pieces
+            start, stop, step = turned[0].indices(length)
+            turned[0] = slice(start + self.piece * length, stop + self.piece * length, step)
         return tuple(turned)
 
     def theirs(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The file's shape of a tensor that is `shape` with us."""
-        return shape if self.axes is None else tuple(shape[axis] for axis in self.back or ())
+        """The shape in the files of a tensor of which we have a piece that is `shape`."""
+        first, *rest = shape if self.back is None else (shape[axis] for axis in self.back)
+        return (first * self.pieces, *rest)
 
     @property
     def back(self) -> Axes | None:

@@ -3,7 +3,8 @@
     original    LlavaLlamaForCausalLM, opens in haotian-liu/LLaVA and RLAIF-V
     llava-hf    LlavaForConditionalGeneration, opens in transformers
 
-A language model without a tower has one layout only, LlamaForCausalLM, whichever is asked for.
+A language model without a tower has one layout only, LlamaForCausalLM, whichever is asked for. OmniLMM has
+`original` only: transformers has no such class.
 
 The vocabularies differ. transformers needs a row for `<image>` and one for `<pad>` and rounds the rows up to
 a multiple of 64, so `llava-hf` gets rows appended (the mean of the others; no text uses them), and
@@ -59,7 +60,7 @@ def export_model(
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
-        target = layouts.BY_NAME[layout] if source.family.sees else layouts.ORIGINAL
+        target = layouts.named(source.family.name, layout if source.family.sees else "original")
         tower = with_tower or layout != "original" or source.notes.tower == "inside"
         rows = target_rows(source, layout)
         write_files(source, partial, layout, rows, dtype, template, tower)
@@ -100,9 +101,13 @@ def original_rows(source: StoredModel) -> int:
 def _tensors(
     source: StoredModel, target: layouts.Layout, rows: int, dtype: str, tower: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
-    entries = [entry for entry in source.entries if tower or entry.part != "vision"]
-    for entry in tqdm(entries, desc="exporting", unit=" tensors", disable=None):
-        yield target.full(entry.part, entry.name), _theirs(source, entry, rows, dtype)
+    tensors: dict[str, list[Entry]] = {}
+    for entry in source.entries:
+        if tower or entry.part != "vision":
+            tensors.setdefault(target.full(entry.part, entry.name), []).append(entry)
+    for name, entries in tqdm(tensors.items(), desc="exporting", unit=" tensors", disable=None):
+        pieces = [_theirs(source, entry, rows, dtype) for entry in entries]
+        yield name, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def _theirs(source: StoredModel, entry: Entry, rows: int, dtype: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from convert.tokenizer_json import write_fast_tokenizer
 from rlaifv_jax.cli import say
 from rlaifv_jax.data.templates import TEMPLATES, Template, get_template
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.families import LLAVA
 from rlaifv_jax.models.hf_config import CLIP_L_336, KNOWN_TOWERS, Json, Section, tower_config
 
 OPENAI_TOWER = "openai/clip-vit-large-patch14-336"
@@ -30,7 +31,7 @@ def write_files(
             shutil.copyfile(file, folder / file.name)
         config = dict(source.raw_config)
         config |= {key: stored for key in ("torch_dtype", "dtype") if config.get(key) is not None}
-        if original and tower and source.family.sees and not names_its_tower(source):
+        if original and tower and source.family is LLAVA and not names_its_tower(source):
             config["vision_config"] = _vision_fields(source)
         if config != source.raw_config:
             _write(folder / "config.json", config)
@@ -41,8 +42,8 @@ def write_files(
             folder / "config.json",
             original_config(source, rows, stored) if original else llava_hf_config(source, rows, stored),
         )
-    if not source.family.sees:
-        return
+    if source.family is not LLAVA:
+        return  # what others need has come with them
     try:
         _fill_gaps(source, folder, original, image, template)
     except UserError as error:

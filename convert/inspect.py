@@ -9,7 +9,7 @@ from convert.orbax_dir import PARAMS, is_orbax_dir
 from convert.tensors import weight_files
 from rlaifv_jax.models.blueprint import flat
 
-PARTS = {"vision": "image tower", "projector": "projector", "decoder": "language model"}
+PARTS = {"vision": "image tower", "projector": "projector", "resampler": "resampler", "decoder": "language model"}
 
 
 def describe(path: Any, vision_path: Any = None) -> str:

@@ -1,58 +1,56 @@
-"""How the tensors of LLaVA-1.5 are called: five sets of names for the same tensors, as data.
+"""How the tensors of a family are called: one or several sets of names for the same tensors, as data.
 
-A tensor has a part (vision, first and second projector layer, text, head) and a name within the part that
-is the same everywhere; a layout says what stands in front of it.
+A tensor has a part (vision, text, head, what connects them) and a name within the part that is the same everywhere; a
+layout says what stands in front of it.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rlaifv_jax.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """Prefix of each part's tensors."""
+    """prefixes: of each part's tensors."""
 
     name: str
-    vision: str
-    project_in: str
-    project_out: str
-    text: str
-    head: str
+    prefixes: Mapping[str, str]
 
     def full(self, part: str, name: str) -> str:
         """The name in a file of the tensor `name` of `part`."""
-        prefix: str = getattr(self, part)
-        return prefix + name
+        return self.prefixes[part] + name
 
 
-_HF = ("multi_modal_projector.linear_1.", "multi_modal_projector.linear_2.", "language_model.model.")
-_HF5 = (
-    "model.multi_modal_projector.linear_1.",
-    "model.multi_modal_projector.linear_2.",
-    "model.language_model.",
+def _llava(name: str, vision: str, project: tuple[str, str], text: str, head: str) -> Layout:
+    parts = {"vision": vision, "project_in": project[0], "project_out": project[1], "text": text, "head": head}
+    return Layout(name, parts)
+
+
+_HF = (("multi_modal_projector.linear_1.", "multi_modal_projector.linear_2."), "language_model.model.")
+_HF5 = (("model.multi_modal_projector.linear_1.", "model.multi_modal_projector.linear_2."), "model.language_model.")
+
+LLAVA = (
+    _llava(  # haotian-liu/LLaVA and RLAIF-V
+        "original",
+        "model.vision_tower.vision_tower.vision_model.",
+        ("model.mm_projector.0.", "model.mm_projector.2."),
+        "model.",
+        "lm_head.",
+    ),
+    _llava("llava-hf", "vision_tower.vision_model.", *_HF, "language_model.lm_head."),  # on the hub
+    _llava("transformers-5", "model.vision_tower.", *_HF5, "lm_head."),  # saved after training in transformers 5
+    _llava("transformers-5-new", "vision_tower.", *_HF, "language_model.lm_head."),  # a new model, saved by 5
+    _llava("transformers-4.52", "model.vision_tower.vision_model.", *_HF5, "lm_head."),
 )
-
-ORIGINAL = Layout(  # haotian-liu/LLaVA and RLAIF-V
+OMNILMM = Layout(  # OpenBMB/OmniLMM and RLAIF-V
     "original",
-    "model.vision_tower.vision_tower.vision_model.",
-    "model.mm_projector.0.",
-    "model.mm_projector.2.",
-    "model.",
-    "lm_head.",
+    {"vision": "model.vision_tower.", "resampler": "model.resampler.", "text": "model.", "head": "lm_head."},
 )
-LLAVA_HF = Layout("llava-hf", "vision_tower.vision_model.", *_HF, "language_model.lm_head.")  # on the hub
-LAYOUTS = (
-    ORIGINAL,
-    LLAVA_HF,
-    Layout("transformers-5", "model.vision_tower.", *_HF5, "lm_head."),  # saved after training in transformers 5
-    Layout("transformers-5-new", "vision_tower.", *_HF, "language_model.lm_head."),  # a new model, saved by 5
-    Layout("transformers-4.52", "model.vision_tower.vision_model.", *_HF5, "lm_head."),
-)
-BY_NAME = {layout.name: layout for layout in LAYOUTS}
+# By family. A language model may have been cut out of a larger one, names and all.
+LAYOUTS: Mapping[str, tuple[Layout, ...]] = {"llava": LLAVA, "llama": LLAVA, "omnilmm": (OMNILMM,)}
 
 # Buffers that older versions of transformers stored; they follow from the config and are never written.
 DERIVED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|embeddings\.position_ids)$")
@@ -61,19 +59,29 @@ CLIP_TEXT = re.compile(r"^(text_model\..*|text_projection\.weight|visual_project
 CLIP_PREFIXES = ("vision_model.", "")
 
 
-def detect(found: Collection[str], expected: Collection[tuple[str, str]], where: Any) -> Layout:
+def named(family: str, name: str) -> Layout:
+    """The layout of a family that is called `name`. Raises `UserError` with those there are."""
+    for layout in LAYOUTS[family]:
+        if layout.name == name:
+            return layout
+    there = ", ".join(layout.name for layout in LAYOUTS[family])
+    raise UserError(f"the layout {name!r} does not exist for {family}; there is {there}")
+
+
+def detect(family: str, found: Collection[str], expected: Collection[tuple[str, str]], where: Any) -> Layout:
     """The layout whose names fit best those `found` in the files; `expected` are (part, name).
 
     Raises:
       UserError: not a single layout explains even half of the expected tensors.
     """
     found = set(found)
-    hits = {layout: sum(layout.full(*key) in found for key in expected) for layout in LAYOUTS}
-    best = max(LAYOUTS, key=lambda layout: hits[layout])
+    hits = {layout: sum(layout.full(*key) in found for key in expected) for layout in LAYOUTS[family]}
+    best = max(hits, key=lambda layout: hits[layout])
     if 2 * hits[best] < len(expected):
         some = ", ".join(sorted(found)[:3])
+        known = ", ".join(layout.name for layout in hits)
         raise UserError(
-            f"{where}: the tensors are called as in none of the known layouts ({', '.join(BY_NAME)}); "
+            f"{where}: the tensors are called as in none of the known layouts ({known}); "
             f"it has {len(found)} of them, e.g. {some}"
         )
     return best

@@ -42,8 +42,8 @@ class FileLeaf:
         return self.tensors[layer or 0].dtype
 
     def read(self, layer: int | None, index: Index = ()) -> np.ndarray:
-        entry = self.entries[layer or 0]
-        return self.tensors[layer or 0].read(entry.ours(index), entry.axes)
+        entry, tensor = self.entries[layer or 0], self.tensors[layer or 0]
+        return tensor.read(entry.ours(index, tensor.shape), entry.axes)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from convert import layouts
@@ -20,17 +19,16 @@ from convert.orbax_dir import (
     mixed_dtypes,
     read_notes,
     read_params,
-    save_params,
     write_assets,
 )
 from convert.stream import load_params
 from convert.tables import TABLES
 from convert.tensors import LazyTensor, read_directory
+from convert.write_params import write_params
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
-from rlaifv_jax.models.families import Family, family_of, is_original, tower_of
+from rlaifv_jax.models.families import LLAVA, Family, family_of, is_original, tower_of
 from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, image_statistics, read_json
-from rlaifv_jax.parallel import make_mesh
 
 # Small files that travel with a model.
 ASSET_SUFFIXES = (".json", ".model", ".jinja", ".txt")
@@ -126,19 +124,25 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     raw = read_json(file)
     family = family_of(raw, str(file))
     tensors = {name: tensor for name, tensor in read_directory(directory).items() if not layouts.DERIVED.search(name)}
-    separate = is_original(raw) and not any("vision_tower." in name for name in tensors)
-    tower_path = vision_path or raw.get("mm_vision_tower")
+    if vision_path and family is not LLAVA:
+        raise UserError(f"model.vision_path is set, but {directory} is of the family {family.name}, which needs none")
+    separate = family is LLAVA and is_original(raw) and not any("vision_tower." in name for name in tensors)
+    tower_path = vision_path or (raw.get("mm_vision_tower") if family is LLAVA else None)
     if separate and not tower_path:
         raise UserError(f"{directory}: has no image tower; set model.vision_path to one")
     tower_directory = local_directory(tower_path, "model.vision_path") if separate else None
-    sizes = _tower_sizes(raw, tower_directory, tower_path) if family.sees else {}
+    sizes = (
+        {}
+        if not family.sees
+        else _tower_sizes(family, raw, file, tower_directory, tower_path if family is LLAVA else None)
+    )
     processor = next((d for d in (directory, tower_directory) if d and _processor_files(d)), directory)
     config = family.parse(raw, str(file), sizes, image_statistics(processor))
     plan = blueprint(family.module, config)
     shapes = {name: leaf.shape for name, leaf in flat(plan.shapes).items()}
     entries = TABLES[family.name](config)
     own = [entry for entry in entries if tower_directory is None or entry.part != "vision"]
-    layout = layouts.detect(tensors, [(entry.part, entry.name) for entry in own], directory)
+    layout = layouts.detect(family.name, tensors, [(entry.part, entry.name) for entry in own], directory)
     names = {(entry.part, entry.name): layout.full(entry.part, entry.name) for entry in own}
     leaves = match(own, tensors, names, shapes, directory)
     if tower_directory is not None:
@@ -169,24 +173,25 @@ def _open_orbax(path: Any) -> StoredModel:
 def import_model(source: StoredModel, directory: Any, template: str | None = None, replace: bool = False) -> None:
     """Write a model as a directory of this project, every tensor in its own dtype.
 
-    replace: remove what `directory` holds first. Memory: the model, on this host.
+    replace: remove what `directory` holds first. Memory: a few layers.
     """
     if replace:
         clear(directory)
     source.save_assets(directory, template, source.mixed_dtypes(), source.notes.tower)
-    save_params(directory, source.load(make_mesh(1, 1, 1, jax.devices("cpu")[:1])))
+    write_params(directory, source.leaves, source.blueprint)
 
 
-def _tower_sizes(raw: Json, tower_directory: Path | None, tower_path: Any) -> Json:
+def _tower_sizes(family: Family, raw: Json, file: Path, tower_directory: Path | None, tower_path: Any) -> Json:
     """vision_config: of the directory the tower is read from, else embedded, else of the tower named."""
     if tower_directory is None:
-        embedded = tower_of(raw)
+        embedded = tower_of(raw) if family is LLAVA else raw.get("vision_config")
         if embedded is not None:
             return embedded
         if raw.get("mm_vision_tower") in KNOWN_TOWERS:
             return KNOWN_TOWERS[raw["mm_vision_tower"]]
         if not tower_path:
-            raise UserError("config.json says nothing of the image tower's sizes; set model.vision_path")
+            named = raw.get("mm_vision_tower")
+            raise UserError(f"{file}: has no vision_config, and the sizes of mm_vision_tower={named!r} are not known")
         tower_directory = local_directory(tower_path, "model.vision_path")
     values = read_json(tower_directory / "config.json")
     return values.get("vision_config", values)

@@ -26,9 +26,8 @@ from rlaifv_jax.models.hf_config import Json, read_json
 FORMAT = 1
 NOTES = "rlaifv.json"
 PARAMS = "params"
-CHUNK_BYTES = 64 * 2**20  # what one read decodes at most
+CHUNK_BYTES = 64 * 2**20  # a chunk of an array that was in memory; what `write_params` writes has a layer in each
 FILE_BYTES = 256 * 2**20  # size of a data file; so much is kept in memory while writing
-CACHE = {"cache_pool": {"total_bytes_limit": 2 * CHUNK_BYTES}}
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,13 @@ def read_params(directory: Any, shapes: Mapping[str, tuple[int, ...]], notes: No
         raise UserError(f"{params / '_METADATA'} is damaged; write the model again") from None
     wrong = [*(f"{path} missing" for path in shapes.keys() - set(keys))]
     wrong += [f"{path} unexpected" for path in set(keys) - shapes.keys()]
-    context = tensorstore.Context(CACHE)
+    # Room for two chunks, or a layer would be decoded again for every device that holds a slice of it.
+    layer = max((4 * int(np.prod(shape[1:])) for shape in shapes.values() if len(shape) > 2), default=0)
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 2 * max(CHUNK_BYTES, layer)}})
     leaves = {}
     for path in shapes if not wrong else ():
         try:
-            store = tensorstore.open(_spec(params, path, metadata), open=True, read=True, context=context).result()
+            store = tensorstore.open(store_spec(params, path, metadata), open=True, read=True, context=context).result()
         except ValueError as error:  # what TensorStore raises for everything
             reason = str(error).splitlines()[0][:200]
             raise UserError(f"{params} is damaged, {path} cannot be read: {reason}") from None
@@ -157,8 +158,8 @@ def read_params(directory: Any, shapes: Mapping[str, tuple[int, ...]], notes: No
     return leaves
 
 
-def _spec(params: epath.Path, path: str, metadata: Json) -> Json:
-    """The TensorStore spec of one array; Orbax joins the keys of the tree by dots."""
+def store_spec(params: epath.Path, path: str, metadata: Json) -> Json:
+    """The TensorStore spec of one array; Orbax joins the keys of the tree by dots. metadata: of the checkpoint."""
     name = path.replace("/", ".")
 
     def place(tail: str) -> Any:
@@ -186,11 +187,16 @@ def local_assets(directory: Any) -> Path:
 def clear(directory: Any) -> None:
     """Make a directory that is to be written anew incomplete at once, then empty."""
     target = epath.Path(directory)
-    if not target.exists():
-        return
-    if (target / PARAMS).exists():
-        (target / PARAMS).rmtree()
-    target.rmtree()
+    if target.exists():
+        clear_params(directory)
+        target.rmtree()
+
+
+def clear_params(directory: Any) -> None:
+    """Remove the parameters of a directory, if it has any."""
+    params = epath.Path(directory) / PARAMS
+    if params.exists():
+        params.rmtree()
 
 
 def mixed_dtypes(dtypes: Mapping[str, Iterable[np.dtype]]) -> dict[str, list[str]]:

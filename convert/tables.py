@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from convert import decoder, llava
+from convert import decoder, llava, omnilmm
 from convert.decoder import Entry
 
-TABLES: dict[str, Callable[[Any], list[Entry]]] = {"llava": llava.table, "llama": decoder.table}
+TABLES: dict[str, Callable[[Any], list[Entry]]] = {
+    "llava": llava.table,
+    "llama": decoder.table,
+    "omnilmm": omnilmm.table,
+}

@@ -12,7 +12,8 @@ pairs, and rows hold every step of four epochs of 5,342 of them.
     --slices=N          that many slices, joined by the data-centre network (mesh.data cuts across them)
     --rows=N            rows of one micro-step for each chip that has rows of its own (with mesh.tensor=2 for each
                         two chips), as full of pairs as the planner makes them; default: train.batch_pairs pairs
-    --steps=train,logprob    which steps; default both. prefill and decode are those of generation
+    --steps=train,logprob    which steps; default both. prefill and decode are those of generation, score is that of
+                        labelling: a picture a row, 100 claims about it
     --sweep             find the largest --rows that fits
     --json              one JSON object a line on standard output
 
@@ -35,7 +36,7 @@ from typing import Any
 
 from rlaifv_jax import cli
 
-STEPS = ("train", "logprob", "prefill", "decode")
+STEPS = ("train", "logprob", "prefill", "decode", "score")
 
 
 def compile_all(config: Any) -> None:
@@ -73,7 +74,9 @@ def compile_all(config: Any) -> None:
 
 
 def _unit(step: str) -> str:
-    return "rows for each chip that has rows" if step in ("train", "logprob") else "prompts for each chip that has some"
+    return (
+        "prompts for each chip that has some" if step in ("prefill", "decode") else "rows for each chip that has rows"
+    )
 
 
 def most_rows(fits: Callable[[int], bool], guess: int = 1) -> int:
@@ -118,7 +121,7 @@ def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[s
     """Compile one step for one topology; the object that --json prints. `fits` is False when memory runs out."""
     import jax
 
-    from launch import chips, generation, jobs, report, topologies
+    from launch import chips, generation, jobs, labelling, report, topologies
     from launch.attempt import attempt
     from rlaifv_jax import parallel
     from rlaifv_jax.errors import UserError
@@ -127,9 +130,11 @@ def measure(config: Any, name: str, slices: int, rows: int, step: str) -> dict[s
 
     chip = chips.find(topologies.check(name))
     devices = topologies.devices(name, slices)
-    if step in generation.STEPS:
+    if step in (*generation.STEPS, "score"):
         if slices > 1:
-            raise UserError("--slices: generation needs the chips of one host only; others run engines of their own")
+            raise UserError("--slices: this needs the chips of one host only; others work by themselves")
+        if step == "score":
+            return labelling.measure(config, name, devices, chip, rows)
         return generation.measure(config, name, devices, chip, _asked(), rows, step)
     mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     planned = jobs.make_job(config, mesh, rows)

@@ -65,7 +65,8 @@ def measure(config: Any, name: str, devices: Any, chip: Chip, asked: Asked, prom
 
     prompts: worked on at once, for each part of the mesh that has prompts of its own; 0: as many as the engine takes.
     """
-    model, mesh, params = _placed_model(config, devices)
+    model, mesh = place_model(config, devices)
+    params = abstract_params(model, mesh)
     program = make_program(config, model, mesh, asked, prompts, chip.hbm_bytes - report.shard_bytes(params))
     cache = program.cache
     found: dict[str, Any] = {
@@ -99,16 +100,18 @@ def measure(config: Any, name: str, devices: Any, chip: Chip, asked: Asked, prom
 
 def prompts_that_fit(config: Any, devices: Any, chip: Chip, asked: Asked) -> int:
     """Prompts for each part of the mesh that has its own, if nothing but weights and cache took memory; at least 1."""
-    model, mesh, params = _placed_model(config, devices)
+    model, mesh = place_model(config, devices)
+    params = abstract_params(model, mesh)
     needed = bytes_on_device(model.config.decoder, _cache_shape(model, asked), mesh)
     return max(int((chip.hbm_bytes - report.shard_bytes(params)) / needed), 1)
 
 
-def _placed_model(config: Any, devices: Any) -> tuple[jobs.Model, Mesh, Params]:
+def place_model(config: Any, devices: Any) -> tuple[jobs.Model, Mesh]:
+    """The model of a config, and a mesh as `Speaker` makes it."""
     model = jobs.find_model(config.model.path, config.model.vision_path)
     tensor = config.mesh.tensor if config.mesh.tensor > 1 else 0
     mesh = local_mesh(devices.flatten().tolist(), tensor, model.config.decoder.kv_heads)
-    return model, mesh, abstract_params(model, mesh)
+    return model, mesh
 
 
 def _cache_shape(model: jobs.Model, asked: Asked) -> CacheShape:
@@ -134,10 +137,15 @@ def make_program(config: Any, model: jobs.Model, mesh: Mesh, asked: Asked, promp
     )
 
 
-def abstract_params(model: jobs.Model, mesh: Mesh) -> Params:
-    """Unstacked weights, as the engine holds them."""
+def stacked_params(model: jobs.Model, mesh: Mesh) -> Params:
+    """Weights in the precision to compute in."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, DTYPE), model.blueprint.shapes)
-    params = parallel.placed(shapes, parallel.shardings(model.blueprint.axes, shapes, mesh))
+    return parallel.placed(shapes, parallel.shardings(model.blueprint.axes, shapes, mesh))
+
+
+def abstract_params(model: jobs.Model, mesh: Mesh) -> Params:
+    """The same with unstacked layers, as the engine holds them."""
+    params = stacked_params(model, mesh)
     decoder = params["decoder"]
     layer = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=layer_sharding(x.sharding)), decoder["layers"]

@@ -132,11 +132,14 @@ def _work(found: dict[str, Any]) -> str:
             f"{found['prompts']} prompts of {found['prefix']} positions, {found['branches']} branches of "
             f"{found['columns']} tokens each, {found['cache']} cache"
         )
-    return f"{found['rows']} rows of {found['row_length']} positions, {found['pairs']} pairs"
+    what = f"{found['claims']} claims" if "claims" in found else f"{found['pairs']} pairs"
+    return f"{found['rows']} rows of {found['row_length']} positions, {what}"
 
 
 def _rates(found: dict[str, Any]) -> list[str]:
-    """Of generation, see launch/generation.py."""
+    """Of labelling and generation, see launch/labelling.py and launch/generation.py."""
+    if "claims_per_second_bound" in found:
+        return [f"  at most {found['claims_per_second_bound']:,.0f} claims/s"]
     if "tokens_per_second_bound" not in found:
         return []
     step, prompt = (found[f"{name}_seconds_at_least"] * 1e3 for name in ("step", "prompt"))

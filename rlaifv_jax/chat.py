@@ -7,8 +7,9 @@
 In a conversation the model sees what was said before. /image FILE takes another picture and /clear forgets what was
 said; an empty line or Ctrl-D ends it.
 
-Settings are those of the original's chat.py: for LLaVA-1.5 the best of three beams, up to 1024 tokens. What you see of
-it while beams run is what all of them agree on. --num-beams 1 answers sooner, with --temperature 0.7 more freely.
+Settings are those of the original's chat.py: for LLaVA-1.5 the best of three beams, for OmniLMM-12B and RLAIF-V-12B
+three beams that are drawn at temperature 0.6, up to 1024 tokens. What you see of it while beams run is what all of them
+agree on. --num-beams 1 answers sooner, with --temperature 0.7 more freely.
 """
 
 import argparse
@@ -25,7 +26,11 @@ from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, chang
 from rlaifv_jax.sampling.settings import Sampling
 
 # By family; those of the original's chat.py, and one for language models.
-DEFAULTS = {"llava": Sampling(num_beams=3, max_new_tokens=1024), "llama": Sampling(max_new_tokens=1024)}
+DEFAULTS = {
+    "llava": Sampling(num_beams=3, max_new_tokens=1024),
+    "omnilmm": Sampling(temperature=0.6, top_k=30, top_p=0.9, repetition_penalty=1.1, num_beams=3, max_new_tokens=1024),
+    "llama": Sampling(max_new_tokens=1024),
+}
 BETWEEN_LOOKS = 2  # steps until new text is shown
 ASK = "you> "
 

@@ -116,7 +116,7 @@ class Checkpoints:
 class Weights:
     """Models under `output_dir`/weights/STEP, one for every checkpoint, in bfloat16."""
 
-    def __init__(self, output_dir: epath.Path, source: StoredModel, template: str):
+    def __init__(self, output_dir: epath.Path, source: StoredModel, template: str | None):
         self.output_dir, self.source, self.template = output_dir / "weights", source, template
         self.checkpointer = make_checkpointer()
         self.narrow = jax.jit(lambda params, frozen: cast(join(params, frozen), jnp.bfloat16))

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rlaifv_jax.data.images import ASPECT_RATIOS
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.losses import OBJECTIVES
 from rlaifv_jax.models.layers import REMAT_POLICIES
@@ -33,7 +34,7 @@ def check_computation(config: Any) -> None:
         "precision.params": (config.precision.params, floats),
         "optim.first_moment": (config.optim.first_moment, floats),
         "data.bad_rows": (config.data.bad_rows, ("skip", "fatal")),
-        "data.image_aspect_ratio": (config.data.image_aspect_ratio, ("crop", "pad")),
+        "data.image_aspect_ratio": (config.data.image_aspect_ratio, ("", *ASPECT_RATIOS)),
     }
     for key, (value, legal) in choices.items():
         if value not in legal:

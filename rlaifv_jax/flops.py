@@ -6,7 +6,7 @@ answers of c₁ and c₂ tokens with R targets, each term forward plus backward 
     decoder matrices   2 · N_layers · (P + c₁ + c₂)            N_layers: matrix entries of all decoder layers
     attention          4 · L · H · C · Σ (query, key) pairs     P(P+1)/2 + Σ_b [c_b P + c_b (c_b+1)/2], causal
     head               2 · D · V · R
-    projector          2 · N_projector · patches
+    projector          2 · N_projector · patches                of LLaVA; a resampler also has attention
     image tower        forward only (3 × when it is trained)
 
 Recomputation for memory (remat) is not counted: this is model FLOPs, the M in MFU (arXiv 2204.02311, appendix B).
@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
+from rlaifv_jax.models.vit import VitConfig
 
 # Dense bfloat16 peak per chip, from the vendors' data sheets, by jax's device_kind.
 PEAK_FLOPS = {
@@ -35,7 +35,7 @@ PEAK_FLOPS = {
 }
 
 
-def tower_flops(config: ClipVitConfig) -> float:
+def tower_flops(config: VitConfig) -> float:
     """Forward pass of one image through the layers that are used."""
     tokens, d = config.patches + 1, config.width
     layer = 2 * tokens * (4 * d * d + 2 * d * config.mlp_width) + 4 * tokens * tokens * d
@@ -54,27 +54,26 @@ def decoder_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any
 
 
 def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any, *, train_vision: bool) -> Any:
-    """Model FLOPs of training on rows of a LLaVA-like config (`vision`, `decoder`): float64[N]."""
+    """Model FLOPs of training on rows of a config of any family: float64[N]."""
     per_image = _trained_image_flops(config, train_vision=train_vision)
     return 3 * decoder_flops(config.decoder, prefix, answers, targets) + np.asarray(images) * per_image
 
 
 def _trained_image_flops(config: Any, *, train_vision: bool) -> float:
-    """Forward and backward of one image: the projector is trained always, the tower only if it is said."""
+    """Forward and backward of one image: what follows the tower is trained always, the tower only if it is said."""
     frozen = 0.0 if train_vision or not config.image_tokens else tower_flops(config.vision)
     return 3 * image_flops(config) - 2 * frozen
 
 
 def image_flops(config: Any) -> float:
-    """Forward pass of tower and projector for one image; 0 for a model without them."""
+    """Forward pass of tower and projector or resampler for one image; 0 for a model without them."""
     if not config.image_tokens:
         return 0.0
-    vision, decoder = config.vision, config.decoder
-    return tower_flops(vision) + 2 * config.image_tokens * (vision.width * decoder.width + decoder.width**2)
+    return tower_flops(config.vision) + float(config.connector_flops)
 
 
 def image_cost(config: Any, *, train_vision: bool) -> float:
-    """What training on one image takes in tower and projector, in positions of the decoder that take as much."""
+    """What training on one image takes before the decoder, in positions of the decoder that take as much."""
     position = 3 * float(decoder_flops(config.decoder, [1], [[0]], [0])[0])
     return _trained_image_flops(config, train_vision=train_vision) / position
 

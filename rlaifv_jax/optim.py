@@ -45,7 +45,7 @@ def schedule(optim: Optim) -> Callable[[Any], jax.Array]:
 
 def decayed(params: Any) -> Any:
     """True where weight decay applies: not on biases and not on the scales of norms."""
-    return nested({path: not path.endswith(("/bias", "/scale")) for path in flat(params)})
+    return nested({path: not path.endswith(("bias", "/scale")) for path in flat(params)})
 
 
 def optimizer(optim: Optim) -> optax.GradientTransformation:

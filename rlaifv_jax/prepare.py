@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,15 @@ from convert.load import StoredModel, open_model
 from rlaifv_jax import parallel
 from rlaifv_jax.cli import say
 from rlaifv_jax.config_values import check_values
+from rlaifv_jax.data import images
+from rlaifv_jax.data.conversation import conversation_of
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, admit, scan
 from rlaifv_jax.data.loader import Loader, RowPlan, TargetLogProbs
 from rlaifv_jax.data.order import generator
 from rlaifv_jax.data.packing import Deal, Fit, PassPlan, TrainingPlan
 from rlaifv_jax.data.schema import Source, open_source
-from rlaifv_jax.data.templates import get_template
+from rlaifv_jax.data.templates import Template
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
@@ -61,6 +64,16 @@ class Run(Job):
     plan: Plan
     deal: Deal
 
+    @property
+    def aspect_ratio(self) -> str:
+        """How oblong pictures become square."""
+        return _aspect_ratio(self.config, self.model)
+
+    @property
+    def template_name(self) -> str | None:
+        """Of a template that has one, for whoever opens the trained model; a tokenizer's own travels with it."""
+        return self.encoder.template.name if isinstance(self.encoder.template, Template) else None
+
     def load_params(self) -> tuple[Params, Params]:
         """(trainable in master precision, frozen in compute precision), streamed onto the mesh."""
         master, compute = self.config.precision.params, self.config.precision.compute
@@ -81,13 +94,12 @@ class Run(Job):
         return self._loader(data, plan, references=references)
 
     def _loader(self, data: Data, plan: RowPlan, **options: Any) -> Loader:
-        pad = self.config.data.image_aspect_ratio == "pad"
         return Loader(
             data.source,
             self.encoder,
             data.index,
             plan,
-            pad_mean=self.model.config.image_mean if pad else None,
+            square=partial(images.square, aspect_ratio=self.aspect_ratio, mean=self.model.config.image_mean),
             local_rows=parallel.local_rows(self.micro_rows, self.mesh),
             workers=self.config.data.workers,
             **options,
@@ -95,12 +107,12 @@ class Run(Job):
 
     def reference_fingerprint(self, model: str, data: Data) -> dict[str, str]:
         """What reference log-probs depend on, by part; `model` is the fingerprint of the weights."""
-        data_config, model_config = self.config.data, self.model.config
+        model_config = self.model.config
         images = (
             self.shape.image_size,
             model_config.image_mean,
             model_config.image_std,
-            data_config.image_aspect_ratio,
+            self.aspect_ratio,
         )
         return {
             "model": model,
@@ -126,18 +138,20 @@ def prepare(config: Any) -> Run:
 
     model = open_model(config.model.path, config.model.vision_path or None)
     sizes = model.config
+    tokenizer = load_tokenizer(model.directory)
     encoder = Encoder(
-        load_tokenizer(model.directory),
-        get_template(config.data.template),
+        tokenizer,
+        conversation_of(model, tokenizer, config.data.template),
         image_tokens=sizes.image_tokens,
         max_length=config.data.max_length,
         objective=config.train.objective,
     )
 
-    whole = train = _open_data(config, config.data.path, encoder, sizes.image_size, output_dir)
+    square = {"image_size": sizes.image_size, "aspect_ratio": _aspect_ratio(config, model)}
+    whole = train = _open_data(config, config.data.path, encoder, square, output_dir)
     held_out = None
     if config.data.eval_path:
-        held_out = _open_data(config, config.data.eval_path, encoder, sizes.image_size, output_dir)
+        held_out = _open_data(config, config.data.eval_path, encoder, square, output_dir)
     elif config.data.eval_fraction > 0:
         train, held_out = _split(whole, config.data.eval_fraction, config.seed)
     opened = [whole, held_out] if held_out and config.data.eval_path else [whole]  # not the two parts of one source
@@ -191,13 +205,19 @@ def _check_output(directory: epath.Path) -> None:
         mark.unlink()
 
 
-def _open_data(config: Any, path: str, encoder: Encoder, image_size: int, output_dir: epath.Path) -> Data:
+def _aspect_ratio(config: Any, model: StoredModel) -> str:
+    """How oblong pictures become square."""
+    return config.data.image_aspect_ratio or model.family.training_aspect_ratio
+
+
+def _open_data(config: Any, path: str, encoder: Encoder, square: dict[str, Any], output_dir: epath.Path) -> Data:
+    """square: what `scan` is told of images."""
     main = parallel.is_main()
     source = open_source(path, objective=config.train.objective)
     if not main:
         multihost_utils.sync_global_devices("the first process has scanned the data")  # and left its result
     workers, cache = config.data.workers, output_dir / "cache"
-    index = scan(source, encoder, image_size=image_size, workers=workers, cache_dir=cache, progress=main)
+    index = scan(source, encoder, **square, workers=workers, cache_dir=cache, progress=main)
     if main:
         multihost_utils.sync_global_devices("the first process has scanned the data")
     index = admit(index, row_length=config.train.row_length, bad_rows=config.data.bad_rows)

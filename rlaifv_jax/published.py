@@ -32,10 +32,27 @@ def _llava(width: int, mlp_width: int, layers: int, heads: int) -> dict[str, Any
 
 
 _7B, _13B = _llava(4096, 11008, 32, 32), _llava(5120, 13824, 40, 40)
+_12B: dict[str, Any] = {
+    "model_type": "omnilmm",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 32009,
+    "rms_norm_eps": 1e-5,
+    "sliding_window": 4096,
+    "num_query": 256,
+    "image_size": 448,
+    "mm_use_im_start_end": True,
+    "mm_vision_tower": "eva02_enormous_patch14_clip_224.laion2b_plus",
+}
 MODELS: dict[str, dict[str, Any]] = {
     "liuhaotian/llava-v1.5-7b": _7B,
     "liuhaotian/llava-v1.5-13b": _13B,
     "openbmb/RLAIF-V-7B": _7B,
+    "openbmb/OmniLMM-12B": _12B,
+    "openbmb/RLAIF-V-12B": _12B,
 }
 
 

@@ -52,7 +52,7 @@ def train(config: Any) -> None:
         references = obtain(run, model) if config.train.objective == "dpo" else (None, None)
 
         # ---------------------------------------------------------------- the state, the step, the batches
-        weights = Weights(run.output_dir, run.model, config.data.template)
+        weights = Weights(run.output_dir, run.model, run.template_name)
         if resumed is None:
             start, state = 0, fresh_state(*model.take(), transform, abstract)
         else:

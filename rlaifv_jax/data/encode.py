@@ -5,16 +5,14 @@ token stands: tokenising the pieces apart would give other ids around the cut.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.schema import Example
-from rlaifv_jax.data.templates import IMAGE_TAG, Template, render
+from rlaifv_jax.data.templates import IMAGE_TAG, Conversation
 from rlaifv_jax.data.tokenizer import Tokenizer
 
 
@@ -58,15 +56,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Tokenises examples for one model. Picklable; equals `preprocess_v1` and `tokenizer_image_token`
-    (muffin/train/train_utils.py of RLAIF-V) followed by the cut to `max_length` of llava/model/llava_arch.py.
+    """Tokenises examples for one model. Picklable; equals, by template, `preprocess_v1` and `tokenizer_image_token`
+    (muffin/train/train_utils.py of RLAIF-V) or `omni_preprocess` (omnilmm/train/train_utils.py), followed by the cut to
+    `max_length` of llava/model/llava_arch.py.
 
     Differences, all on rows the original trains on by accident: `dpo` labels only the last answer of a longer
     conversation, and a row whose labels cannot be found raises `BadRow` instead of being masked as a whole.
     """
 
     tokenizer: Tokenizer
-    template: Template
+    template: Conversation
     image_tokens: int
     max_length: int
     objective: Literal["dpo", "sft"]
@@ -90,7 +89,7 @@ class Encoder:
         image_tokens = self.image_tokens if has_image else 0
         prefixes, answers, truncated = [], [], []
         for text in example.answers:
-            ids, labels = self._label(render(self.template, example.turns, text, image=has_image))
+            ids, labels = self._label(self.template.render(example.turns, text, image=has_image))
             start = int(labels.argmax())
             prefix, tokens, labels = ids[:start], ids[start:], labels[start:]
             room = max(self.max_length - (len(prefix) + max(image_tokens - 1, 0)), 0)
@@ -113,7 +112,6 @@ class Encoder:
             raise BadRow("empty_question", "there is neither an image nor a question")
         texts = [(f"turn {n} ({turn.role})", turn.text, turn.role) for n, turn in enumerate(example.turns)]
         texts += [(f"answer {n}", text, "assistant") for n, text in enumerate(example.answers)]
-        header = self.template.answer_header
         for where, text, role in texts:
             if role == "assistant" and not text.strip():
                 raise BadRow("empty_answer", f"{where} has no text")
@@ -121,65 +119,22 @@ class Encoder:
                 raise BadRow("not_unicode", f"{where} contains half of a surrogate pair")
             if IMAGE_TAG in text:
                 raise BadRow("image_tag_in_text", f"{where} contains {IMAGE_TAG!r}; the image is placed for you")
-            # The original finds rounds and answers by splitting the text at these strings.
-            for token in (*self.tokenizer.special_tokens, self.template.end):
+            for token in self.tokenizer.special_tokens:
                 if token in text:
                     raise BadRow("special_token_in_text", f"{where} contains {token!r}")
-            # Followed by its own header, a question ending in " ASSISTANT:" would move the cut.
-            if header in (text + header[:-1] if role == "user" else text):
-                raise BadRow("separator_in_text", f"{where} contains {header!r}")
+            if mark := self.template.separator_in(text, role):
+                raise BadRow("separator_in_text", f"{where} contains {mark!r}")
 
     def _label(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids int32[n] of a whole conversation and bool[n], true for the answers' tokens and end tokens."""
-        ids = tokenize(self.tokenizer, text)
-        spans = self._answer_spans(text, ids)
+        ids = self.template.tokenize(self.tokenizer, text)
+        spans = self.template.answer_spans(self.tokenizer, text, ids)
         labels = np.zeros(len(ids), bool)
         for start, stop in spans if self.objective == "sft" else spans[-1:]:
             labels[start:stop] = True
         if not labels.any():
             raise BadRow("label_mismatch", "no token is left to predict")
         return np.asarray(ids, np.int32), labels
-
-    def _answer_spans(self, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """Where the answers' tokens stand, by the original's count.
-
-        Position 1 follows BOS. A round ("USER: … ASSISTANT: …") tokenised alone has a BOS of its own, which
-        makes up for the end token that the split took away. Its instruction ends two tokens before its own
-        length: one for that BOS, one for the blank after "ASSISTANT:", which in the full text is part of the
-        answer's first word.
-        """
-        header = self.template.answer_header
-        # After an end token a tokenizer that is not legacy adds no dummy blank, which a round alone does get.
-        surplus = 0 if self.tokenizer.legacy else 1
-        spans, position = [], 1
-        for number, round_text in enumerate(filter(None, text.split(self.template.end))):
-            question, _, answer = round_text.partition(header)
-            if not answer:
-                raise BadRow("label_mismatch", f"round {number} has no answer")
-            extra = surplus if number else 0
-            length = len(tokenize(self.tokenizer, round_text)) - extra
-            instruction = len(tokenize(self.tokenizer, question + header)) - 2 - extra
-            spans.append((position + instruction, position + length))
-            position += length
-        # The original takes every unknown token for padding, which shows here.
-        counted = sum(token != self.tokenizer.pad_id for token in ids)
-        if position != counted:
-            raise BadRow("label_mismatch", f"{position} tokens by rounds, {counted} in the whole")
-        return spans
-
-
-def tokenize(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a text with image tags: the chunks between them are tokenised apart, BOS is kept once."""
-    bos = tokenizer.bos_id
-    ids: list[int] = []
-    for number, chunk in enumerate(text.split(IMAGE_TAG)):
-        chunk_ids = tokenizer.encode(chunk)
-        if number:
-            ids.append(IMAGE_TOKEN)
-            if bos is not None and chunk_ids[:1] == [bos]:
-                chunk_ids = chunk_ids[1:]
-        ids += chunk_ids
-    return ids
 
 
 def is_unicode(text: str) -> bool:

@@ -21,7 +21,7 @@ REASONS = {
     "not_unicode": "a text holds half of a surrogate pair",
     "prefix_mismatch": "the two answers do not continue the same prompt",
     "prompt_too_long": "the model's context has no room for the prompt and an answer",
-    "separator_in_text": "a text contains the template's own answer header",
+    "separator_in_text": "a text contains what the template separates questions and answers by",
     "special_token_in_text": "a text contains a special token of the tokenizer",
     "turn_order": "user and assistant do not take turns, or the last word is not where it should be",
     "unsupported_role": "a message is neither from the user nor from the assistant",

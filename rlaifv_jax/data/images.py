@@ -1,8 +1,8 @@
-"""From encoded bytes to the pixels a CLIP tower expects.
+"""From encoded bytes to the pixels a tower expects.
 
-Two roads lead to the square: the centre crop (training and log-probs of RLAIF-V) and the padded square
-(`process_images` in llava/mm_utils.py of RLAIF-V: generation and evaluation). Both equal the PIL backend of
-transformers' CLIP image processor.
+Three roads lead to the square: of LLaVA the centre crop (training and log-probs of RLAIF-V) and the padded square
+(`process_images` in llava/mm_utils.py: generation and evaluation), which both equal the PIL backend of transformers'
+CLIP image processor; of OmniLMM plain resizing, whatever becomes of the proportions (omnilmm/model/utils.py).
 """
 
 import io
@@ -14,6 +14,8 @@ from rlaifv_jax.data.faults import BadRow
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses; checked from the header, before any pixel is decoded
+
+ASPECT_RATIOS = ("crop", "pad", "squash")  # how an oblong image becomes a square
 
 # Pillow also opens EPS, which runs Ghostscript, and other formats that no photograph has: a short list is
 # safer. What this build of Pillow lacks is left out.
@@ -43,6 +45,23 @@ def decode(data: bytes) -> Image.Image:
         raise BadRow("image_too_large", str(error)) from None
     except Exception as error:  # codecs raise anything from SyntaxError to struct.error on broken files
         raise BadRow("image_undecodable", f"{type(error).__name__}: {error} ({len(data)} bytes)") from None
+
+
+def square(
+    image: Image.Image, size: int, aspect_ratio: str, mean: tuple[float, float, float] = CLIP_MEAN
+) -> np.ndarray:
+    """An RGB image → uint8[size, size, 3]. mean: of the border that 'pad' lays around it. Raises as `check`."""
+    if aspect_ratio == "squash":
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.uint8)
+    return center_crop(pad_to_square(image, mean) if aspect_ratio == "pad" else image, size)
+
+
+def check(shape: tuple[int, int], size: int, aspect_ratio: str) -> None:
+    """Raises `BadRow` for an extremely thin image that would become huge on its way to the square."""
+    if aspect_ratio == "crop":
+        resized_shape(shape, size)
+    elif aspect_ratio == "pad":
+        _check_side(shape)
 
 
 def center_crop(image: Image.Image, size: int) -> np.ndarray:
@@ -86,9 +105,15 @@ def pad_to_square(image: Image.Image, mean: tuple[float, float, float] = CLIP_ME
     width, height = image.size
     if width == height:
         return image
-    side = max(width, height)
-    if side * side > MAX_PIXELS:
-        raise BadRow("image_too_large", f"{width}x{height} pixels become {side}x{side} on a square")
+    side = _check_side(image.size)
     square = Image.new("RGB", (side, side), tuple(int(255 * m) for m in mean))
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
+
+
+def _check_side(shape: tuple[int, int]) -> int:
+    """The side of the square around an image."""
+    side = max(shape)
+    if side * side > MAX_PIXELS:
+        raise BadRow("image_too_large", f"{shape[0]}x{shape[1]} pixels become {side}x{side} on a square")
+    return side

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -85,6 +85,7 @@ def scan(
     encoder: Encoder,
     *,
     image_size: int,
+    aspect_ratio: str = "crop",
     workers: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -95,13 +96,13 @@ def scan(
     `gs://`) the result is stored there under a key of files, encoder settings, image size and `VERSION`.
     Images that lie beside the data are read in the scan, yet changing one does not change the key.
     """
-    key = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size)
+    key = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size, aspect_ratio)
     file = None
     if cache_dir is not None:
         file = epath.Path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
         if (found := _load(file)) is not None:
             return replace(found, path=source.path)
-    records = _run(source, encoder, image_size, workers, progress)
+    records = _run(source, encoder, Square(image_size, aspect_ratio), workers, progress)
     index = _collect(source, records)
     if file is not None:
         _save(file, index)
@@ -154,11 +155,18 @@ def content_hash(example: Example) -> bytes:
 Record = BadRowRecord | tuple[Any, ...]
 
 
-def _check_row(source: Source, encoder: Encoder, image_size: int, row: int) -> Record:
+class Square(NamedTuple):
+    """What images become: see rlaifv_jax.data.images.square."""
+
+    size: int
+    aspect_ratio: str
+
+
+def _check_row(source: Source, encoder: Encoder, square: Square, row: int) -> Record:
     try:
         example = source.example(row)
         if example.image is not None:
-            images.resized_shape(images.decode(example.image).size, image_size)
+            images.check(images.decode(example.image).size, *square)
         encoded = encoder.encode(example)
     except BadRow as fault:
         return BadRowRecord(row, source.id(row), fault.reason, fault.detail)
@@ -169,12 +177,12 @@ def _check_row(source: Source, encoder: Encoder, image_size: int, row: int) -> R
     return row, example.id, encoded.prefix_length, lengths, counts, images_, cut, highest, content_hash(example)
 
 
-_JOB: tuple[Source, Encoder, int] | None = None  # what a worker process was started for
+_JOB: "tuple[Source, Encoder, Square] | None" = None  # what a worker process was started for
 
 
-def _start_worker(source: Source, encoder: Encoder, image_size: int) -> None:
+def _start_worker(source: Source, encoder: Encoder, square: Square) -> None:
     global _JOB
-    _JOB = (source, encoder, image_size)
+    _JOB = (source, encoder, square)
     leave_with_parent()
 
 
@@ -183,7 +191,7 @@ def _check_chunk(rows: range) -> list[Record]:
     return [_check_row(*_JOB, row) for row in rows]
 
 
-def _run(source: Source, encoder: Encoder, image_size: int, workers: int, progress: bool) -> list[Record]:
+def _run(source: Source, encoder: Encoder, square: Square, workers: int, progress: bool) -> list[Record]:
     total = len(source)
     with tqdm(total=total, unit="row", desc="checking data", disable=not progress) as bar:
 
@@ -195,13 +203,13 @@ def _run(source: Source, encoder: Encoder, image_size: int, workers: int, progre
             return records
 
         if workers <= 0 or total < POOL_FROM:
-            return gather([_check_row(source, encoder, image_size, row)] for row in range(total))
+            return gather([_check_row(source, encoder, square, row)] for row in range(total))
         chunks = [range(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
         with ProcessPoolExecutor(
             min(workers, len(chunks)),
             mp_context=multiprocessing.get_context("spawn"),  # fork and a JAX runtime do not mix
             initializer=_start_worker,
-            initargs=(source, encoder, image_size),
+            initargs=(source, encoder, square),
         ) as pool:
             return gather(pool.map(_check_chunk, chunks))
 

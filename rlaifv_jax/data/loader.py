@@ -6,8 +6,8 @@ the batches independent of the number of hosts and of workers.
 
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,14 +53,14 @@ class StepBuilder:
         *,
         accumulate: int,
         local_rows: np.ndarray,
-        pad_mean: tuple[float, float, float] | None,
+        square: Callable[[Any, int], np.ndarray],
         references: TargetLogProbs | None,
     ):
         self._source, self._encoder, self._plan = source, encoder, plan
         self._rows, self._hashes = index.rows, index.hashes  # the rest of the index stays at home
         self._accumulate, self._local_rows = accumulate, local_rows
         self._references = references
-        self._pad_mean = pad_mean
+        self._square = square
 
     def __call__(self, step: int) -> tuple[int, Batch]:
         leave_with_parent()
@@ -81,10 +81,7 @@ class StepBuilder:
                 )
             pixels = None
             if example.image is not None:
-                picture = images.decode(example.image)
-                if self._pad_mean is not None:
-                    picture = images.pad_to_square(picture, self._pad_mean)
-                pixels = images.center_crop(picture, self._plan.shape.image_size)
+                pixels = self._square(images.decode(example.image), self._plan.shape.image_size)
             reference = None if self._references is None else self._references.per_target(row)
             return Item(self._encoder.encode(example), pixels, reference)
         except Exception as error:
@@ -97,7 +94,8 @@ class Loader:
     """Iterates over `(step, Batch)` with leaves `[A, B_local, …]` for steps `start_step` … `plan.steps` - 1.
 
     The rows of a step are cut into `accumulate` micro-steps of B rows; `local_rows` names those of the B that this
-    process holds, None for all. Iterating again starts at `start_step` again.
+    process holds, None for all. square: RGB image, size → uint8[size, size, 3]; it must pickle. Iterating again starts
+    at `start_step` again.
 
     With `workers` > 0 the script needs `if __name__ == "__main__":`, because worker processes import it.
     """
@@ -111,7 +109,7 @@ class Loader:
         *,
         accumulate: int = 1,
         local_rows: np.ndarray | Sequence[int] | None = None,
-        pad_mean: tuple[float, float, float] | None = None,
+        square: Callable[[Any, int], np.ndarray] = images.center_crop,
         start_step: int = 0,
         workers: int = 0,
         references: TargetLogProbs | None = None,
@@ -132,7 +130,7 @@ class Loader:
             plan,
             accumulate=accumulate,
             local_rows=local,
-            pad_mean=pad_mean,
+            square=square,
             references=references,
         )
 

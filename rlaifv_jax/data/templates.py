@@ -1,16 +1,20 @@
-"""Conversation templates, as data.
+"""Conversation templates with names, as data.
 
 `llava_v1` is what RLAIF-V trains, generates and chats with (`conv_llava_v1` in muffin/conversation.py);
-`vicuna_v1` is what LLaVA-1.5 itself was tuned with. They differ in two words.
+`vicuna_v1` is what LLaVA-1.5 itself was tuned with. They differ in two words. Templates that a tokenizer brings along
+are another kind, see rlaifv_jax.data.chat_template; both are a `Conversation`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
+from rlaifv_jax.data.batch import IMAGE_TOKEN
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.tokenizer import Tokenizer
 from rlaifv_jax.errors import UserError
 
-IMAGE_TAG = "<image>"
+IMAGE_TAG = "<image>"  # in files of questions, and in the text of a conversation
 
 
 class Turn(NamedTuple):
@@ -18,6 +22,36 @@ class Turn(NamedTuple):
 
     role: Literal["user", "assistant"]
     text: str
+
+
+class Conversation(Protocol):
+    """How a model's conversations become text, and the text tokens. Implementations are picklable, and their repr says
+    all that decides the tokens."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image_tags(self) -> tuple[str, ...]:
+        """Texts that would be taken for an image, or a part of its place."""
+
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool) -> str:
+        """The full text of a conversation that ends in `answer`; an image's place is before the first question."""
+
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool) -> str:
+        """The text to generate from."""
+
+    def tokenize(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        """Ids of such a text, IMAGE_TOKEN where the image stands."""
+
+    def answer_spans(self, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Where in `ids` of a full text the answers' tokens stand, end tokens included: (first, behind the last).
+
+        Raises `BadRow` for a text in which they cannot be found.
+        """
+
+    def separator_in(self, text: str, role: str) -> str | None:
+        """What in a message would be taken for a part of the template, if anything."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +66,77 @@ class Template:
     end: str = "</s>"  # after every assistant turn
 
     @property
+    def image_tags(self) -> tuple[str, ...]:
+        return (IMAGE_TAG,)
+
+    @property
     def answer_header(self) -> str:
         """What separates a question from its answer, blank included: the label mask is found by it."""
         return f"{self.gap}{self.assistant}: "
+
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool) -> str:
+        return self._turns([*turns, Turn("assistant", answer)], image)
+
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool) -> str:
+        """Up to the assistant's name and colon, without a trailing blank."""
+        return self._turns(turns, image) + f"{self.assistant}:"
+
+    def _turns(self, turns: Sequence[Turn], image: bool) -> str:
+        text = self.system + self.gap
+        for number, turn in enumerate(turns):
+            if turn.role == "user":
+                tag = f"{IMAGE_TAG}\n" if image and number == 0 else ""
+                text += f"{self.user}: {tag}{turn.text}{self.gap}"
+            else:
+                text += f"{self.assistant}: {turn.text}{self.end}"
+        return text
+
+    def tokenize(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        """The chunks between image tags are tokenised apart, BOS is kept once (`tokenizer_image_token`)."""
+        bos = tokenizer.bos_id
+        ids: list[int] = []
+        for number, chunk in enumerate(text.split(IMAGE_TAG)):
+            chunk_ids = tokenizer.encode(chunk)
+            if number:
+                ids.append(IMAGE_TOKEN)
+                if bos is not None and chunk_ids[:1] == [bos]:
+                    chunk_ids = chunk_ids[1:]
+            ids += chunk_ids
+        return ids
+
+    def answer_spans(self, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """By the original's count (`preprocess_v1`).
+
+        Position 1 follows BOS. A round ("USER: … ASSISTANT: …") tokenised alone has a BOS of its own, which
+        makes up for the end token that the split took away. Its instruction ends two tokens before its own
+        length: one for that BOS, one for the blank after "ASSISTANT:", which in the full text is part of the
+        answer's first word.
+        """
+        header = self.answer_header
+        # After an end token a tokenizer that is not legacy adds no dummy blank, which a round alone does get.
+        surplus = 0 if tokenizer.legacy else 1
+        spans, position = [], 1
+        for number, round_text in enumerate(filter(None, text.split(self.end))):
+            question, _, answer = round_text.partition(header)
+            if not answer:
+                raise BadRow("label_mismatch", f"round {number} has no answer")
+            extra = surplus if number else 0
+            length = len(self.tokenize(tokenizer, round_text)) - extra
+            instruction = len(self.tokenize(tokenizer, question + header)) - 2 - extra
+            spans.append((position + instruction, position + length))
+            position += length
+        # The original takes every unknown token for padding, which shows here.
+        counted = sum(token != tokenizer.pad_id for token in ids)
+        if position != counted:
+            raise BadRow("label_mismatch", f"{position} tokens by rounds, {counted} in the whole")
+        return spans
+
+    def separator_in(self, text: str, role: str) -> str | None:
+        """Rounds and answers are found by splitting the text at these strings."""
+        header = self.answer_header
+        # Followed by its own header, a question ending in " ASSISTANT:" would move the cut.
+        whole = text + header[:-1] if role == "user" else text
+        return next((mark for mark in (self.end, header) if mark in whole), None)
 
 
 LLAVA_V1 = Template(
@@ -55,24 +157,3 @@ def get_template(name: str) -> Template:
     if name not in TEMPLATES:
         raise UserError(f"template {name!r} is not known; choose one of: {', '.join(sorted(TEMPLATES))}")
     return TEMPLATES[name]
-
-
-def render(template: Template, turns: Sequence[Turn], answer: str, *, image: bool) -> str:
-    """The full text of a conversation that ends in `answer`; an image's tag leads the first question."""
-    return _render_turns(template, [*turns, Turn("assistant", answer)], image)
-
-
-def render_prompt(template: Template, turns: Sequence[Turn], *, image: bool) -> str:
-    """The text to generate from: up to the assistant's name and colon, without a trailing blank."""
-    return _render_turns(template, turns, image) + f"{template.assistant}:"
-
-
-def _render_turns(template: Template, turns: Sequence[Turn], image: bool) -> str:
-    text = template.system + template.gap
-    for number, turn in enumerate(turns):
-        if turn.role == "user":
-            tag = f"{IMAGE_TAG}\n" if image and number == 0 else ""
-            text += f"{template.user}: {tag}{turn.text}{template.gap}"
-        else:
-            text += f"{template.assistant}: {turn.text}{template.end}"
-    return text

@@ -32,11 +32,16 @@ class Tokenizer(Protocol):
     vocab_size: int  # ids run from 0 to vocab_size - 1, added tokens included
     legacy: bool  # LLaMA's `legacy` flag: a dummy blank after every special token, not only at the start
     special_tokens: tuple[str, ...]  # strings that never become ordinary tokens
+    named_tokens: tuple[tuple[str, str], ...]  # ('bos_token', '<s>') and so on
+    chat_template: str | None  # the model's own conversation template, in Jinja
     turn_ends: tuple[int, ...]  # ids that end a turn beside eos_id
     fingerprint: str  # SHA-256 of what decides the ids
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, led by BOS where the model uses one."""
+
+    def encode_bare(self, text: str) -> list[int]:
+        """Ids of `text` with nothing added; special tokens that are written out are kept whole."""
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of `ids`."""
@@ -82,6 +87,8 @@ class SentencePieceTokenizer:
         self._added = self._added_ids(settings, names)
         self.special_tokens = tuple(self._added)
         self.turn_ends: tuple[int, ...] = ()
+        self.named_tokens = tuple(sorted(names.items()))
+        self.chat_template = _chat_template(self._folder, settings)
         self._strips = _strip_flags(settings, _read_json(self._folder / "special_tokens_map.json"))
         self._texts = {number: text for text, number in self._added.items()}
         longest_first = sorted(self._added, key=len, reverse=True)
@@ -135,6 +142,9 @@ class SentencePieceTokenizer:
                 ids += [self._added[chunk]] if place % 2 else self._encode_plain(chunk)
         return ids
 
+    def encode_bare(self, text: str) -> list[int]:
+        return self.encode(text)[self.bos_id is not None :]
+
     def _encode_plain(self, text: str) -> list[int]:
         if self.legacy or not text.startswith((BLANK, " ")):
             return self._model.encode(text)
@@ -177,7 +187,11 @@ class FastTokenizer:
         self.pad_id: int = 0 if self._hf.unk_token_id is None else self._hf.unk_token_id
         self.vocab_size = len(self._hf)
         self.legacy = True  # no dummy blanks at all, so nothing to correct in later rounds
-        self.special_tokens = tuple(self._hf.all_special_tokens)
+        added = (str(token) for token in self._hf.added_tokens_decoder.values() if token.special)
+        self.special_tokens = tuple(dict.fromkeys([*self._hf.all_special_tokens, *added]))
+        named = self._hf.special_tokens_map.items()
+        self.named_tokens = tuple(sorted((name, text) for name, text in named if isinstance(text, str)))
+        self.chat_template = _default_of(self._hf.chat_template)
         ends = self._hf.get_vocab().get(TURN_END)
         self.turn_ends: tuple[int, ...] = () if ends is None else (ends,)
         digest = hashlib.sha256()
@@ -193,15 +207,8 @@ class FastTokenizer:
         """Ids of `text`, led by BOS if the tokenizer's own post-processor adds one."""
         return list(self._hf(text).input_ids)
 
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether the model came with a template of its own, in Jinja."""
-        return self._hf.chat_template is not None
-
-    def chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of a conversation ({role, content} each) in the model's own template, up to the answer's header."""
-        found: Any = self._hf.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        return list(found)
+    def encode_bare(self, text: str) -> list[int]:
+        return list(self._hf(text, add_special_tokens=False).input_ids)
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of `ids`."""
@@ -234,6 +241,20 @@ def _special_names(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
             if text := _content(table.get(key)):
                 names[key] = text
     return names
+
+
+def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
+    """In a file of its own, as transformers 5 writes it, or among the settings."""
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        return file.read_text("utf-8")
+    found = settings.get("chat_template")
+    return _default_of({each["name"]: each["template"] for each in found} if isinstance(found, list) else found)
+
+
+def _default_of(found: Any) -> str | None:
+    """A chat template, or the default one of several by name."""
+    return found.get("default") if isinstance(found, dict) else found
 
 
 def _strip_flags(settings: dict[str, Any], special: dict[str, Any]) -> dict[str, tuple[bool, bool]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.images import ASPECT_RATIOS
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import prompts
@@ -62,7 +63,7 @@ class Feedback:
         policy = self.config.policy
         if not policy.model:
             raise UserError("policy.model is not set; name the model that answers the questions")
-        for name, legal in (("dtype", DTYPES), ("cache", CACHE_DTYPES), ("image_aspect_ratio", ("pad", "crop"))):
+        for name, legal in (("dtype", DTYPES), ("cache", CACHE_DTYPES), ("image_aspect_ratio", ASPECT_RATIOS)):
             if policy[name] not in ("", *legal):
                 raise UserError(f"policy.{name} is {policy[name]!r}; it can be {', '.join(map(repr, legal))} or empty")
         check_model(policy.model, "policy.model")

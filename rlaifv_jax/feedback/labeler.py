@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlaifv_jax.data.encode import Answer, Encoded, tokenize
-from rlaifv_jax.data.templates import Turn, render
+from rlaifv_jax.data.encode import Answer, Encoded
+from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.rules import WORDS
 from rlaifv_jax.sampling.prompt import Prompter
@@ -39,11 +39,9 @@ def answer_tokens(prompter: Prompter, where: str) -> AnswerTokens:
     question = [Turn("user", "Is it?")]
     prompt = prompter.encode(question, image=False).prefix.tolist()
     template, tokenizer = prompter.template, prompter.tokenizer
-    if template is None:
-        raise UserError(f"{where}: a labeler needs a conversation template with a name; set score.template")
     ids: list[int | None] = []
     for word in WORDS:
-        whole = tokenize(tokenizer, render(template, question, word, image=False))
+        whole = template.tokenize(tokenizer, template.render(question, word, image=False))
         alone = whole[: len(prompt)] == prompt and len(whole) == len(prompt) + 2  # the word and the end token
         ids.append(whole[len(prompt)] if alone else None)
     if not (any(ids[:2]) and any(ids[2:])):

@@ -15,7 +15,6 @@ from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.templates import Turn
-from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.fields import Record, answer_of, owner_of, question_of
 from rlaifv_jax.feedback.reading import Reading, pixels
 from rlaifv_jax.feedback.stage import Unit, told
@@ -47,18 +46,13 @@ class Likelihood:
 
     def load(self, source: Input) -> Mapping[str, Any]:
         speaker = self.speaker = self.reading.open(self.model, f"best_of_n.{self.name}")
-        template = speaker.prompter.template
-        if template is None:
-            raise UserError(
-                f"best_of_n: {self.model} needs a conversation template with a name; set best_of_n.template"
-            )
-        self.encoder = Encoder(
-            speaker.tokenizer, template, speaker.model.config.image_tokens, speaker.context, objective="sft"
-        )
+        template, image_tokens = speaker.prompter.template, speaker.model.config.image_tokens
+        self.encoder = Encoder(speaker.tokenizer, template, image_tokens, speaker.context, objective="sft")
         self.forward = Forward.of(speaker)
         return {
             "weights": model_fingerprint(self.forward.params, speaker.dtype),
-            "conversation template": speaker.prompter.template_name,
+            "conversation template": speaker.prompter.template.name,
+            "image aspect ratio": speaker.prompter.aspect_ratio,
         }
 
     def units(self, shard: int, records: list[Record]) -> list[Unit]:

@@ -12,7 +12,8 @@ from rlaifv_jax.feedback.fields import Record
 from rlaifv_jax.sampling.capacity import LENGTHS
 from rlaifv_jax.sampling.load import Speaker
 
-FREE = ("vision_path", "tensor")  # not compared: the weights are, and devices only round differently
+# Not compared: the weights are, devices only round differently, and the ratio is once it is known.
+FREE = ("vision_path", "tensor", "image_aspect_ratio")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Reading:
 
     vision_path: str = ""
     template: str = ""
-    image_aspect_ratio: str = "pad"
+    image_aspect_ratio: str = ""
     dtype: str = ""
     tensor: int = 0
     row_length: int = 0
@@ -37,8 +38,9 @@ class Reading:
             value = getattr(self, name)
             if not free and not LENGTHS[0] <= value <= LENGTHS[-1]:
                 raise UserError(f"{key}.{name} is {value}; it must lie between {LENGTHS[0]} and {LENGTHS[-1]}")
-        if self.image_aspect_ratio not in ("pad", "crop"):
-            raise UserError(f"{key}.image_aspect_ratio is {self.image_aspect_ratio!r}; it can be 'pad' or 'crop'")
+        if self.image_aspect_ratio not in ("", *images.ASPECT_RATIOS):
+            legal = ", ".join(map(repr, images.ASPECT_RATIOS))
+            raise UserError(f"{key}.image_aspect_ratio is {self.image_aspect_ratio!r}; it can be {legal} or empty")
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -59,7 +61,7 @@ class Reading:
             dtype=self.dtype,
             tensor=self.tensor,
             template=self.template or None,
-            pad=self.image_aspect_ratio == "pad",
+            aspect_ratio=self.image_aspect_ratio,
             key=key,
         )
 

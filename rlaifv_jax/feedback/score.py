@@ -75,7 +75,8 @@ class Score:
         self.forward = Forward.of(self.speaker)
         return {
             "weights": model_fingerprint(self.forward.params, self.speaker.dtype),
-            "conversation template": self.speaker.prompter.template_name,
+            "conversation template": self.speaker.prompter.template.name,
+            "image aspect ratio": self.speaker.prompter.aspect_ratio,
             "answer tokens": dict(zip(WORDS, self.tokens.ids, strict=True)),
         }
 

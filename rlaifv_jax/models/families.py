@@ -1,9 +1,11 @@
 """Which module a checkpoint needs, by the `model_type` of its config.json: a plain dict."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rlaifv_jax.data.chat_template import Speech
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import (
     CLIP_L_336,
@@ -12,12 +14,18 @@ from rlaifv_jax.models.hf_config import (
     Json,
     Section,
     decoder_config,
+    eva02_config,
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
+from rlaifv_jax.models.omnilmm import OmniLmm, OmniLmmConfig
+from rlaifv_jax.models.resampler import ResamplerConfig
 from rlaifv_jax.models.text import TextConfig, TextModel
 
 Channels = tuple[float, float, float]
+NOTHING_ADDED = Speech()
+RESAMPLER_HEAD = 128  # width of a head
+RESAMPLER_EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,10 @@ class Family:
     """A kind of model.
 
     parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
-    frozen: prefixes of parameter paths that the published recipe leaves alone. never_trained: those
-    that no computation reads. sees: whether it takes images, and so has a tower.
+    frozen: prefixes of parameter paths that are left alone unless the tower is trained. never_trained: those that are
+    left alone always. sees: whether it takes images, and so has a tower. template: conversation template by
+    name; '': the tokenizer's own, with what `speech` adds to it. training_aspect_ratio, generation_aspect_ratio: how
+    pictures become square where nobody says.
     """
 
     name: str
@@ -35,6 +45,10 @@ class Family:
     frozen: tuple[str, ...]
     never_trained: tuple[str, ...]
     sees: bool
+    template: str = ""
+    speech: Speech = NOTHING_ADDED
+    training_aspect_ratio: str = "crop"
+    generation_aspect_ratio: str = "pad"
 
     def untrained(self, *, train_vision: bool) -> tuple[str, ...]:
         """Prefixes of the parameters that a run does not train."""
@@ -96,6 +110,29 @@ def parse_llava(
     )
 
 
+def parse_omnilmm(
+    raw: Json,
+    file: str,
+    tower: Json | None = None,
+    statistics: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD),
+) -> OmniLmmConfig:
+    """config.json of OmniLMM-12B and RLAIF-V-12B. Arguments and errors as those of `parse_llava`."""
+    top = Section(raw, f"{file}: ")
+    top.expect("mm_use_im_start_end", (True,), True)
+    queries = top.count("num_query", 64)
+    side = math.isqrt(queries)
+    if side**2 != queries:
+        raise UserError(f"{file}: num_query is {queries}; the resampler's queries are a square grid")
+    if tower is None:
+        raise UserError(f"{file}: holds no vision_config")
+    decoder = decoder_config(top)
+    vision = eva02_config(Section(tower, f"{file}: vision_config."), top.count("image_size", 448))
+    if decoder.width % RESAMPLER_HEAD:
+        raise UserError(f"{file}: hidden_size is {decoder.width}; the resampler's heads take {RESAMPLER_HEAD} each")
+    resampler = ResamplerConfig(side, vision.width, decoder.width, decoder.width // RESAMPLER_HEAD, RESAMPLER_EPS)
+    return OmniLmmConfig(vision, decoder, *statistics, resampler)
+
+
 def parse_text(
     raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD)
 ) -> TextConfig:
@@ -107,10 +144,36 @@ def parse_text(
     return TextConfig(decoder_config(Section(raw, f"{file}: ")))
 
 
-LLAVA = Family("llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",), sees=True)
+LLAVA = Family(
+    "llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",), sees=True, template="llava_v1"
+)
 LLAMA = Family("llama", TextModel, parse_text, frozen=(), never_trained=(), sees=False)
 
-FAMILIES: dict[str, Family] = {"llava": LLAVA, "llava_llama": LLAVA, "llama": LLAMA}
+OMNILMM = Family(
+    "omnilmm",
+    OmniLmm,
+    parse_omnilmm,
+    frozen=("vision", "resampler/position"),
+    never_trained=("resampler/position",),
+    sees=True,
+    speech=Speech(
+        system="You are an artificial intelligence assistant, which gives helpful, detailed, and polite answers to the "
+        "human's questions.",
+        tokens=("<im_start>", "<im_patch>", "<im_end>"),
+        patch="<im_patch>",
+        adds_bos=True,
+    ),
+    training_aspect_ratio="squash",
+    generation_aspect_ratio="squash",
+)
+
+FAMILIES: dict[str, Family] = {
+    "llava": LLAVA,
+    "llava_llama": LLAVA,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "omnilmm": OMNILMM,
+}
 
 
 def family_of(raw: Json, file: str) -> Family:

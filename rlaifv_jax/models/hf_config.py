@@ -14,6 +14,7 @@ from rlaifv_jax.data.images import CLIP_MEAN
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
+from rlaifv_jax.models.eva02 import Eva02Config
 
 Json = dict[str, Any]
 
@@ -33,7 +34,22 @@ CLIP_L_336: Json = {
     "hidden_act": "quick_gelu",
     "projection_dim": 768,
 }
-KNOWN_TOWERS: dict[str, Json] = {"openai/clip-vit-large-patch14-336": CLIP_L_336}
+# The same of OmniLMM-12B's tower. Its 64th layer is neither computed nor in the checkpoint.
+EVA02_E: Json = {
+    "model_type": "eva02",
+    "hidden_size": 1792,
+    "intermediate_size": 15360,
+    "num_hidden_layers": 63,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "layer_norm_eps": 1e-6,
+    "hidden_act": "gelu",
+}
+KNOWN_TOWERS: dict[str, Json] = {
+    "openai/clip-vit-large-patch14-336": CLIP_L_336,
+    "eva02_enormous_patch14_clip_224.laion2b_plus": EVA02_E,
+}
 
 
 def read_json(file: Any) -> Json:
@@ -95,29 +111,39 @@ class Section:
         return Section(value, f"{self.where}{key}.")
 
 
+MISTRALS = ("mistral", "omnilmm")  # kinds with the defaults of MistralConfig
+
+
 def decoder_config(section: Section) -> DecoderConfig:
-    """Sizes of a LLaMA decoder; missing fields are those of transformers' LlamaConfig."""
-    section.expect("model_type", ("llama", "llava_llama", "llava"), "llama")
+    """Sizes of a LLaMA or Mistral decoder; missing fields are those of transformers' LlamaConfig or MistralConfig."""
+    mistral = section.expect("model_type", ("llama", "llava_llama", "llava", *MISTRALS), "llama") in MISTRALS
     section.expect("hidden_act", ("silu",), "silu")
     section.expect("attention_bias", (False,), False)
     section.expect("mlp_bias", (False,), False)
     section.expect("tie_word_embeddings", (False,), False)
     width = section.count("hidden_size", 4096)
     heads = section.count("num_attention_heads", 32)
-    kv_heads = section.count("num_key_value_heads", heads)
+    kv_heads = section.count("num_key_value_heads", 8 if mistral else heads)
     section.parts("num_attention_heads", heads, "num_key_value_heads", kv_heads)
     return DecoderConfig(
         vocab_size=section.count("vocab_size", 32000),
         width=width,
-        mlp_width=section.count("intermediate_size", 11008),
+        mlp_width=section.count("intermediate_size", 14336 if mistral else 11008),
         layers=section.count("num_hidden_layers", 32),
         heads=heads,
         kv_heads=kv_heads,
         head_width=section.count("head_dim", width // heads),
         rope_theta=float(_rope_theta(section)),
         rms_eps=float(section.number("rms_norm_eps", 1e-6)),
-        window=None,  # LLaMA has none
+        window=_window(section) if mistral else None,
     )
+
+
+def _window(section: Section) -> int | None:
+    """Mistral's, which a file can leave out (then it is 4096) or switch off by null."""
+    if section.values.get("sliding_window", 0) is None:
+        return None
+    return section.count("sliding_window", 4096)
 
 
 def _rope_theta(section: Section) -> float:
@@ -136,24 +162,39 @@ def tower_config(section: Section, feature_layer: Any, where: str) -> ClipVitCon
     section.expect("model_type", ("clip_vision_model",), "clip_vision_model")
     section.expect("hidden_act", ("quick_gelu",), "quick_gelu")
     section.expect("num_channels", (3,), 3)
-    config = ClipVitConfig(
-        width=section.count("hidden_size", 768),
-        mlp_width=section.count("intermediate_size", 3072),
-        layers=section.count("num_hidden_layers", 12),
-        heads=section.count("num_attention_heads", 12),
-        image_size=section.count("image_size", 224),
-        patch_size=section.count("patch_size", 32),
-        norm_eps=float(section.number("layer_norm_eps", 1e-5)),
-        feature_layer=feature_layer,
-    )
-    section.parts("image_size", config.image_size, "patch_size", config.patch_size)
-    section.parts("hidden_size", config.width, "num_attention_heads", config.heads)
+    config = ClipVitConfig(**_vit_sizes(section), feature_layer=feature_layer)
     if not isinstance(feature_layer, int) or not 1 <= config.used_layers <= config.layers:
         raise UserError(
             f"{where} is {feature_layer!r}, which is not supported; it must be one layer between "
             f"{-config.layers} and -1, or between 1 and {config.layers}"
         )
     return config
+
+
+def eva02_config(section: Section, image_size: int) -> Eva02Config:
+    """Sizes of an EVA02 tower that sees pictures of `image_size`; its own image_size is what it was pre-trained on."""
+    section.expect("model_type", ("eva02",), "eva02")
+    section.expect("hidden_act", ("gelu",), "gelu")
+    sizes = _vit_sizes(section)
+    if image_size % sizes["patch_size"]:
+        raise UserError(f"{section.where}patch_size={sizes['patch_size']} does not divide image_size={image_size}")
+    position_side = sizes["image_size"] // sizes["patch_size"]
+    return Eva02Config(**sizes | {"image_size": image_size}, position_side=position_side)
+
+
+def _vit_sizes(section: Section) -> dict[str, Any]:
+    """Fields of VitConfig."""
+    sizes = {
+        "width": section.count("hidden_size", 768),
+        "mlp_width": section.count("intermediate_size", 3072),
+        "layers": section.count("num_hidden_layers", 12),
+        "heads": section.count("num_attention_heads", 12),
+        "image_size": section.count("image_size", 224),
+        "patch_size": section.count("patch_size", 32),
+    }
+    section.parts("image_size", sizes["image_size"], "patch_size", sizes["patch_size"])
+    section.parts("hidden_size", sizes["width"], "num_attention_heads", sizes["heads"])
+    return {**sizes, "norm_eps": float(section.number("layer_norm_eps", 1e-5))}
 
 
 def image_statistics(directory: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

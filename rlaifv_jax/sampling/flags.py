@@ -14,9 +14,12 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", required=True, help="Hugging Face directory, hub id, or a directory of this project")
     group.add_argument("--vision-path", help="the CLIP tower, for checkpoints without one (directory or hub id)")
-    group.add_argument("--template", help="conversation template (default: the checkpoint's, else llava_v1)")
+    group.add_argument("--template", help="conversation template (default: the checkpoint's or its family's)")
     group.add_argument(
-        "--image-aspect-ratio", choices=("pad", "crop"), default="pad", help="how an oblong picture becomes a square"
+        "--image-aspect-ratio",
+        choices=("pad", "crop", "squash"),
+        default="",
+        help="how an oblong picture becomes a square (default: as the family's original generates)",
     )
     group.add_argument("--dtype", choices=DTYPES, help="default: bfloat16; float32 on CPUs")
     group.add_argument("--cache", choices=CACHE_DTYPES, help="of keys and values (default: --dtype)")
@@ -30,7 +33,7 @@ def speaker_options(given: Any) -> dict[str, Any]:
         "dtype": given.dtype or "",
         "tensor": given.tensor,
         "template": given.template,
-        "pad": given.image_aspect_ratio == "pad",
+        "aspect_ratio": given.image_aspect_ratio,
     }
 
 

@@ -60,7 +60,7 @@ class Forward:
         self.params, self.mesh = params, mesh
         backend = default_backend(mesh.devices.flat[0].platform)
         compute = Compute(backend, backend, "none", vocab_block=4096)
-        self.functions = _jitted(model.blueprint.graph, compute, mesh)
+        self.functions = functions(model.blueprint.graph, compute, mesh)
         self.account = Account()
 
     @classmethod
@@ -158,8 +158,8 @@ class Forward:
 
 
 @lru_cache(maxsize=16)
-def _jitted(graph: Any, compute: Compute, mesh: Mesh) -> tuple[Any, Any]:
-    """Equal models share what is compiled."""
+def functions(graph: Any, compute: Compute, mesh: Mesh) -> tuple[Any, Any]:
+    """`next_tokens` and `log_probs`, compiled; equal models share what is."""
     blueprint = Blueprint(graph, {}, {})
     on_host = partial(jax.jit, out_shardings=parallel.replicated(mesh))
     return (

@@ -30,7 +30,7 @@ class Speaker:
       path, vision_path: as convert.load.open_model takes them.
       dtype: to compute in; '': bfloat16, on CPUs float32.
       tensor: devices that share one copy of the weights; 0: all accelerators, as far as its heads divide.
-      template, pad: see `Prompter`. key: the setting that path came from, for messages.
+      template, aspect_ratio: see `Prompter`. key: the setting that path came from, for messages.
 
     Attributes:
       ends: ids that end an answer. context: positions that the model was made for. defaults: the checkpoint's
@@ -48,7 +48,7 @@ class Speaker:
         dtype: str = "",
         tensor: int = 0,
         template: str | None = None,
-        pad: bool = True,
+        aspect_ratio: str = "",
         key: str = "model",
     ):
         from convert.load import open_model
@@ -59,7 +59,7 @@ class Speaker:
         if self.dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
         self.mesh = local_mesh(devices, tensor, self.model.config.decoder.kv_heads)
-        self.prompter = Prompter(self.model, template, pad)
+        self.prompter = Prompter(self.model, template, aspect_ratio)
         self.tokenizer = self.prompter.tokenizer
         file = self.model.directory / "generation_config.json"
         self.defaults = read_json(file) if file.exists() else {}

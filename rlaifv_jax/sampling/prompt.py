@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from rlaifv_jax.data import images
-from rlaifv_jax.data.encode import Encoded, is_unicode, tokenize
+from rlaifv_jax.data.conversation import conversation_of
+from rlaifv_jax.data.encode import Encoded, is_unicode
 from rlaifv_jax.data.faults import BadRow
-from rlaifv_jax.data.templates import IMAGE_TAG, Turn, get_template, render_prompt
-from rlaifv_jax.data.tokenizer import FastTokenizer, Tokenizer, load_tokenizer
-from rlaifv_jax.errors import UserError
+from rlaifv_jax.data.templates import Turn
+from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,19 @@ class Prompter:
 
     Args:
       model: an opened checkpoint (convert.load.StoredModel).
-      template: conversation template; None: that of the checkpoint, else llava_v1. Of a language model that names none
-        it is its tokenizer's own.
-      pad: lay oblong pictures on a square, as the original generates; False crops them, as it trains.
+      template: conversation template, see `conversation_of`.
+      aspect_ratio: how oblong pictures become square, a name in images.ASPECT_RATIOS; '': as the family generates.
     """
 
-    def __init__(self, model: Any, template: str | None = None, pad: bool = True):
+    def __init__(self, model: Any, template: str | None = None, aspect_ratio: str = ""):
         self.config = model.config
         self.tokenizer: Tokenizer = load_tokenizer(model.directory)
-        name = template or model.template or ("llava_v1" if model.family.sees else None)
-        self.template = get_template(name) if name else None
-        self.own = None if name else _own_template(self.tokenizer, model.directory)
-        self.pad = pad
-
-    @property
-    def template_name(self) -> str:
-        return self.template.name if self.template else "the tokenizer's own"
+        self.template = conversation_of(model, self.tokenizer, template)
+        self.aspect_ratio: str = aspect_ratio or model.family.generation_aspect_ratio
 
     def pixels(self, picture: Image.Image) -> np.ndarray:
         """An RGB picture → uint8[size, size, 3]. Raises `BadRow` for one that is far too thin."""
-        square = images.pad_to_square(picture, self.config.image_mean) if self.pad else picture
-        return images.center_crop(square, self.config.image_size)
+        return images.square(picture, self.config.image_size, self.aspect_ratio, self.config.image_mean)
 
     def encode(self, turns: Sequence[Turn], *, image: bool) -> Encoded:
         """Tokens of a conversation that waits for an answer; the image's place is before the first question.
@@ -70,12 +62,8 @@ class Prompter:
         for turn in turns:
             if not is_unicode(turn.text):
                 raise BadRow("not_unicode", "the text contains half of a surrogate pair")
-        turns = [turn._replace(text=_without_tag(turn.text)) for turn in turns]
-        if self.own:
-            ids = self.own.chat([{"role": turn.role, "content": turn.text} for turn in turns])
-        else:
-            assert self.template is not None
-            ids = tokenize(self.tokenizer, render_prompt(self.template, turns, image=image))
+        turns = [turn._replace(text=_without(self.template.image_tags, turn.text)) for turn in turns]
+        ids = self.template.tokenize(self.tokenizer, self.template.render_prompt(turns, image=image))
         return Encoded(np.asarray(ids, np.int32), (), (), self.config.image_tokens if image else 0)
 
     def prompt(self, turns: str | Sequence[Turn], picture: Image.Image | None, name: str, tag: Any = None) -> Prompt:
@@ -90,15 +78,8 @@ class Prompter:
         return Prompt(self.encode(turns, image=picture is not None), pixels, name, tag)
 
 
-def _own_template(tokenizer: Tokenizer, directory: Any) -> FastTokenizer:
-    """The tokenizer of a language model, if it brings a chat template along."""
-    if isinstance(tokenizer, FastTokenizer) and tokenizer.has_chat_template:
-        return tokenizer
-    raise UserError(f"{directory} holds no chat template; name the conversation template that it was trained with")
-
-
-def _without_tag(text: str) -> str:
+def _without(tags: Sequence[str], text: str) -> str:
     """Question files may hold the image's tag, which the template places itself."""
-    while IMAGE_TAG in text:  # taking one out may put together another
-        text = text.replace(IMAGE_TAG, "").strip()
+    while found := [tag for tag in tags if tag in text]:  # taking one out may put together another
+        text = text.replace(found[0], "").strip()
     return text

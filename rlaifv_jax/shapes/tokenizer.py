@@ -6,11 +6,13 @@ sentencepiece and transformers agree on it. Anything else falls apart into lette
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2 as _generated
 
+from rlaifv_jax.models.families import OMNILMM
 from rlaifv_jax.shapes.scene import COLORS, COLS, ROWS, SHAPES, SIZES
 
 spm_pb2: Any = _generated  # classes made at run time, invisible to type checkers
@@ -22,25 +24,45 @@ SYSTEM = (
 )  # of the template llava_v1
 _PLAIN = "there is a in the i see at . describe image what ? yes no nothing USER: ASSISTANT:"
 WORDS = tuple(dict.fromkeys([*_PLAIN.split(), *SIZES, *COLORS, *SHAPES, *ROWS, *COLS, *SYSTEM.split()]))
-OPENINGS = (
-    "describe",
-    "is",
-    "what",
-)  # the words that follow a line break, hence without the blank before them
+
+
+@dataclass(frozen=True)
+class Language:
+    """What a tokenizer is made for. words: one piece each. openings: those that follow a line break, hence have a piece
+    without the blank before them. added: tokens behind all others. chat_template: in Jinja."""
+
+    words: tuple[str, ...]
+    openings: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    chat_template: str | None = None
+
+
+LLAVA_LANGUAGE = Language(WORDS, ("describe", "is", "what"))
+# Zephyr's template, in which questions and answers begin a line.
+ZEPHYR = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + eos_token + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+OMNILMM_LANGUAGE = Language(
+    words=tuple(dict.fromkeys([*WORDS, *(word.strip(",.") for word in OMNILMM.speech.system.split())])),
+    openings=("describe", "is", "what", "there", "i", "yes", "no", "nothing"),
+    added=("<im_patch>", "<im_start>", "<im_end>"),
+    chat_template=ZEPHYR,
+)
 _MULTIPLE = 8  # of the vocabulary size, so that it divides over a small mesh
 
 
-def write_tokenizer(directory: str | Path, max_length: int = 2048) -> int:
+def write_tokenizer(directory: str | Path, language: Language = LLAVA_LANGUAGE, max_length: int = 2048) -> int:
     """Write tokenizer.model, tokenizer_config.json and special_tokens_map.json; return the vocabulary size.
 
-    Ids: 0 <unk> (also padding), 1 <s>, 2 </s>, 3…258 the bytes, then merged pieces, then single characters.
-    The same words give the same bytes.
+    Ids: 0 <unk> (also padding), 1 <s>, 2 </s>, 3…258 the bytes, then merged pieces, then single characters, then what
+    is added. The same words give the same bytes.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    model = build_model()
+    model = build_model(language)
     (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
-    config = {
+    config: dict[str, Any] = {
         "add_bos_token": True,
         "add_eos_token": False,
         "bos_token": "<s>",
@@ -55,13 +77,18 @@ def write_tokenizer(directory: str | Path, max_length: int = 2048) -> int:
         "unk_token": "<unk>",
         "use_default_system_prompt": False,
     }
+    size = len(model.pieces)
+    if language.added:
+        tokens = {str(size + k): {"content": text, "special": True} for k, text in enumerate(language.added)}
+        config |= {"added_tokens_decoder": tokens, "chat_template": language.chat_template}
+        size += len(language.added) + -(size + len(language.added)) % _MULTIPLE
     special = {name: config[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
-    return len(model.pieces)
+    return size
 
 
-def build_model() -> Any:
+def build_model(language: Language = LLAVA_LANGUAGE) -> Any:
     """The vocabulary as a sentencepiece `ModelProto`: BPE with byte fallback, a blank put before a text."""
     kinds = spm_pb2.ModelProto.SentencePiece
     model = spm_pb2.ModelProto()
@@ -70,8 +97,8 @@ def build_model() -> Any:
     model.pieces.add(piece="</s>", score=0, type=kinds.CONTROL)
     for byte in range(256):
         model.pieces.add(piece=f"<0x{byte:02X}>", score=0, type=kinds.BYTE)
-    characters = sorted(set("▁" + "".join(WORDS)))
-    pieces = [*_chains(["▁" + word for word in WORDS]), *_chains(OPENINGS), *characters]
+    characters = sorted(set("▁" + "".join(language.words)))
+    pieces = [*_chains(["▁" + word for word in language.words]), *_chains(language.openings), *characters]
     pieces += [f"<unused_{k}>" for k in range(-(len(model.pieces) + len(pieces)) % _MULTIPLE)]
     for rank, piece in enumerate(pieces):
         kind = kinds.UNUSED if piece.startswith("<unused_") else kinds.NORMAL

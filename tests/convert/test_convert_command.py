@@ -87,7 +87,7 @@ def test_interrupted_writing_leaves_nothing_that_looks_complete(
     with monkeypatch.context() as patch:
         patch.setattr("convert.export.ShardWriter.write", stop)
         assert run(patch, "export", model, tmp_path / "c", "--layout", "original") == 130
-        patch.setattr("convert.load.save_params", stop)
+        patch.setattr("convert.load.write_params", stop)
         assert run(patch, "import", model, tmp_path / "b") == 130
     assert not (tmp_path / "c").exists()
     with pytest.raises(UserError, match="interrupted"):

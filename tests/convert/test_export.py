@@ -187,7 +187,7 @@ def test_processor_of_the_export(tokenizer_dir: Path, tmp_path: Path) -> None:
     from PIL import Image
     from transformers import AutoProcessor
 
-    from rlaifv_jax.data.templates import LLAVA_V1, VICUNA_V1, Turn, render_prompt
+    from rlaifv_jax.data.templates import LLAVA_V1, VICUNA_V1, Turn
 
     source = TinyLlava(kv_heads=4, vocab=640).write(tmp_path / "a", "original", tokenizer=tokenizer_dir)
     for template in (LLAVA_V1, VICUNA_V1):
@@ -198,7 +198,7 @@ def test_processor_of_the_export(tokenizer_dir: Path, tmp_path: Path) -> None:
         messages = [{"role": "user", "content": content}]
         messages += [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in turns[1:]]
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        assert text == render_prompt(template, turns, image=True)
+        assert text == template.render_prompt(turns, image=True)
     row = processor(images=Image.new("RGB", (40, 30)), text=text, return_tensors="pt")
     assert row["pixel_values"].shape == (1, 3, 28, 28)
     assert int((row["input_ids"] == 640).sum()) == 4

@@ -21,5 +21,6 @@ def test_streaming_keeps_memory_flat(tmp_path: Path) -> None:
     assert figures["load"] < model + room, figures
     assert figures["load_orbax"] < model + room, figures
     assert figures["load_float32"] < 2 * model + figures["largest"] + room, figures
+    assert figures["import"] < room + 512 * 2**20, figures
     assert figures["save"] < room + 256 * 10**6, figures
     assert figures["export"] < room, figures

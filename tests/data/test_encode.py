@@ -10,7 +10,7 @@ from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.schema import Example
-from rlaifv_jax.data.templates import TEMPLATES, Turn, render
+from rlaifv_jax.data.templates import TEMPLATES, Turn
 from rlaifv_jax.data.tokenizer import load_tokenizer
 
 PATCHES = 16
@@ -84,7 +84,7 @@ def test_sft_labels_every_answer_as_the_original(folder, turns, image, template)
     ours = encoder(folder, "sft", template=template)
     for answer in ANSWERS:
         encoded = ours.encode(example(turns, (answer,), image))
-        text = render(TEMPLATES[template], turns, answer, image=image is not None)
+        text = TEMPLATES[template].render(turns, answer, image=image is not None)
         ids, labels = original_ids_and_labels(text, ours.tokenizer, image is not None)
         branch = encoded.answers[0]
         assert [*encoded.prefix, *branch.tokens] == ids
@@ -102,7 +102,7 @@ def test_dpo_labels_the_last_answer_only(folder, turns):
     for chosen, rejected in pairwise(ANSWERS):
         encoded = ours.encode(example(turns, (chosen, rejected)))
         for answer, branch in zip((chosen, rejected), encoded.answers, strict=True):
-            text = render(TEMPLATES["llava_v1"], turns, answer, image=True)
+            text = TEMPLATES["llava_v1"].render(turns, answer, image=True)
             ids, labels = original_ids_and_labels(text, ours.tokenizer, True)
             assert [*encoded.prefix, *branch.tokens] == ids
             assert branch.labels.all()
@@ -118,7 +118,7 @@ def test_worked_example(tokenizer_dir):
     encoded = ours.encode(example())
     tokenizer = ours.tokenizer
     assert encoded.answers[0].tokens.tolist() == [*tokenizer.encode("A dog.")[1:], 2]
-    head, tail = render(TEMPLATES["llava_v1"], CHATS[0], "", image=True).split("<image>")
+    head, tail = TEMPLATES["llava_v1"].render(CHATS[0], "", image=True).split("<image>")
     tail = tail.removesuffix(" </s>")
     assert encoded.prefix.tolist() == [*tokenizer.encode(head), IMAGE_TOKEN, *tokenizer.encode(tail)[1:]]
     assert tokenizer.decode(encoded.prefix[-1:]) == ":"
@@ -191,7 +191,7 @@ def test_an_answer_may_begin_like_a_header(tokenizer_dir):
     """The original handles this one, so it stays."""
     ours = encoder(tokenizer_dir)
     encoded = ours.encode(example(answers=("ASSISTANT: a", "b")))
-    text = render(TEMPLATES["llava_v1"], CHATS[0], "ASSISTANT: a", image=True)
+    text = TEMPLATES["llava_v1"].render(CHATS[0], "ASSISTANT: a", image=True)
     ids, labels = original_ids_and_labels(text, ours.tokenizer, True)
     assert [*encoded.prefix, *encoded.answers[0].tokens] == ids
     assert encoded.answers[0].tokens.tolist() == [label for label in labels if label != -100]
@@ -229,7 +229,7 @@ def test_later_rounds_that_do_not_add_up_are_a_mismatch(modern_tokenizer_dir):
     ours = Encoder(Stumbling(plain, legacy=True), TEMPLATES["llava_v1"], PATCHES, 4096, "sft")
     with pytest.raises(BadRow, match="label_mismatch"):
         ours.encode(example(CHATS[1], ("yes",)))
-    text = render(TEMPLATES["llava_v1"], CHATS[1], "yes", image=True)
+    text = TEMPLATES["llava_v1"].render(CHATS[1], "yes", image=True)
     assert original_ids_and_labels(text, ours.tokenizer, True) is None
 
 

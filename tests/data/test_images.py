@@ -11,7 +11,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from rlaifv_jax.data import images
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
-from rlaifv_jax.models.llava import normalize
+from rlaifv_jax.models.seeing import normalize
 
 SIZE = 56
 SHAPES = [(56, 56), (97, 61), (61, 97), (200, 57), (57, 301), (30, 20), (333, 500), (1, 3)]

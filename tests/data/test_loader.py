@@ -1,5 +1,7 @@
 """The batches depend on (seed, step) alone: not on hosts, workers or where a run was resumed."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -135,7 +137,7 @@ def test_evaluation_is_one_pass_with_empty_rows_at_the_end(parts):
 def test_images_can_be_padded_instead_of_cropped(parts):
     source, _, index = parts
     plan = one_pass(index)
-    (_, batch) = load(parts, plan, accumulate=1, pad_mean=images.CLIP_MEAN)[0]
+    (_, batch) = load(parts, plan, accumulate=1, square=partial(images.square, aspect_ratio="pad"))[0]
     for row, [place] in enumerate(plan(0)):
         if data := source.example(int(index.rows[place])).image:
             whole = images.pad_to_square(images.decode(data))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlaifv_jax.data.templates import TEMPLATES, Turn, get_template, render, render_prompt
+from rlaifv_jax.data.templates import TEMPLATES, Turn, get_template
 from rlaifv_jax.errors import UserError
 
 SYSTEM = (
@@ -15,16 +15,16 @@ SYSTEM = (
 def test_one_turn(name, who):
     turns = (Turn("user", "What is this?"),)
     head = SYSTEM.format(who) + " USER: "
-    assert render(TEMPLATES[name], turns, "A dog.", image=True) == (
+    assert TEMPLATES[name].render(turns, "A dog.", image=True) == (
         head + "<image>\nWhat is this? ASSISTANT: A dog.</s>"
     )
-    assert render_prompt(TEMPLATES[name], turns, image=True) == head + "<image>\nWhat is this? ASSISTANT:"
-    assert render_prompt(TEMPLATES[name], turns, image=False) == head + "What is this? ASSISTANT:"
+    assert TEMPLATES[name].render_prompt(turns, image=True) == head + "<image>\nWhat is this? ASSISTANT:"
+    assert TEMPLATES[name].render_prompt(turns, image=False) == head + "What is this? ASSISTANT:"
 
 
 def test_turns_follow_the_end_token_without_a_blank():
     turns = (Turn("user", "One?"), Turn("assistant", "Yes."), Turn("user", "Two?"))
-    text = render(TEMPLATES["llava_v1"], turns, "No.", image=True)
+    text = TEMPLATES["llava_v1"].render(turns, "No.", image=True)
     assert text.endswith(" USER: <image>\nOne? ASSISTANT: Yes.</s>USER: Two? ASSISTANT: No.</s>")
 
 

@@ -31,14 +31,14 @@ def hf_log_prob(model: str, answer: dict[str, Any], folder: Path) -> float:
 
     from convert.load import open_model
     from rlaifv_jax.data.images import center_crop, pad_to_square
-    from rlaifv_jax.data.templates import LLAVA_V1, Turn, render
+    from rlaifv_jax.data.templates import LLAVA_V1, Turn
     from rlaifv_jax.data.tokenizer import load_tokenizer
     from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
-    from rlaifv_jax.models.llava import normalize
+    from rlaifv_jax.models.seeing import normalize
 
     hf = LlavaForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
     encode = load_tokenizer(open_model(model).directory).encode
-    whole = render(LLAVA_V1, [Turn("user", answer["raw_question"])], answer["answer"], image=True)
+    whole = LLAVA_V1.render([Turn("user", answer["raw_question"])], answer["answer"], image=True)
     before, after = whole.split("<image>")
     ids = [*encode(before), *[hf.config.image_token_id] * 9, *encode(after)[1:]]
     start = len(ids) - len(encode(f"a {answer['answer']}</s>")) + 2

@@ -11,10 +11,10 @@ from PIL import Image
 
 from rlaifv_jax.data.images import center_crop, pad_to_square
 from rlaifv_jax.data.questions import Questions
-from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
+from rlaifv_jax.data.templates import LLAVA_V1, Turn
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
-from rlaifv_jax.models.llava import normalize
+from rlaifv_jax.models.seeing import normalize
 from tests.feedback.chain import make, make_config, read_lines, read_stage, write_answers, write_lines
 from tests.sampling.talker import Talker
 
@@ -79,7 +79,7 @@ def test_scores_are_those_of_transformers(scored: tuple[Path, list[dict[str, Any
     yes, no = encode("a yes")[-1], encode("a no")[-1]
     for record in records[::7]:
         turns = [Turn("user", record["raw_question"])]
-        before, after = render_prompt(LLAVA_V1, turns, image=True).split("<image>")
+        before, after = LLAVA_V1.render_prompt(turns, image=True).split("<image>")
         ids = [*encode(before), *[image] * 9, *encode(after)[1:]]
         picture = pad_to_square(Image.open(folder / record["metainfos"]["image_path"]).convert("RGB"))
         pixels = np.asarray(normalize(center_crop(picture, 48), CLIP_MEAN, CLIP_STD)).transpose(2, 0, 1)[None]

@@ -49,9 +49,9 @@ def start(checkpoint: StoredModel, items, objective=tiny.DPO):
 
 def theirs(checkpoint: StoredModel, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Tensors under transformers' names → under our parameter paths, layers stacked."""
-    from convert.layouts import BY_NAME
+    from convert.layouts import named
 
-    layout = BY_NAME["transformers-5"]
+    layout = named("llava", "transformers-5")
     found: dict[str, list[np.ndarray]] = {}
     for entry in checkpoint.entries:
         name = layout.full(entry.part, entry.name)

@@ -60,7 +60,7 @@ def test_prompts_are_in_the_model_s_own_template(folder: Path, speaker: Speaker)
         ours = speaker.prompter.encode(turns, image=False).prefix.tolist()
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         assert ours == theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert speaker.prompter.template_name == "the tokenizer's own"
+    assert speaker.prompter.template.name == "the tokenizer's own"
     assert set(speaker.ends) == {END, TURN_END}
 
 

@@ -16,11 +16,11 @@ from convert.load import open_model
 from convert.orbax_dir import save_params
 from rlaifv_jax.data.images import center_crop, pad_to_square
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
-from rlaifv_jax.data.templates import LLAVA_V1, Turn, render_prompt
+from rlaifv_jax.data.templates import LLAVA_V1, Turn
 from rlaifv_jax.models.blueprint import flat, nested, unstack
 from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
 from rlaifv_jax.models.layers import PLAIN
-from rlaifv_jax.models.llava import normalize
+from rlaifv_jax.models.seeing import normalize
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.engine import Answers, Engine
 from rlaifv_jax.sampling.prompt import Prompt, Prompter
@@ -86,7 +86,7 @@ class Talker:
         encode, image = self.prompter.tokenizer.encode, hf.config.image_token_id
         rows = []
         for question in questions:
-            before, after = render_prompt(LLAVA_V1, [Turn("user", question)], image=True).split("<image>")
+            before, after = LLAVA_V1.render_prompt([Turn("user", question)], image=True).split("<image>")
             rows.append([*encode(before), *[image] * self.stored.config.image_tokens, *encode(after)[1:]])
         longest = max(map(len, rows))
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]

@@ -1,0 +1,148 @@
+"""A conversation template that a model's tokenizer brings along, written in Jinja.
+
+How OmniLMM speaks: its label rule is that of `omni_preprocess` (omnilmm/train/train_utils.py of RLAIF-V), found for any
+template whose messages end in the end token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from rlaifv_jax.data.batch import IMAGE_TOKEN
+from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.templates import IMAGE_TAG, Turn
+from rlaifv_jax.data.tokenizer import Tokenizer
+from rlaifv_jax.errors import UserError
+
+OWN = "the tokenizer's own"  # name of all such templates
+PROBE = "\x01"  # a message that is in no text
+
+
+class Speech(NamedTuple):
+    """What a family adds to the template of its tokenizer.
+
+    system: first message of every conversation, if any. tokens: the line above the first question that shows a picture;
+    of them `patch` stands for the picture itself, however many positions that will take. adds_bos: whether BOS leads
+    texts in which the template writes none.
+    """
+
+    system: str = ""
+    tokens: tuple[str, ...] = ()
+    patch: str = ""
+    adds_bos: bool = False
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """See rlaifv_jax.data.templates.Conversation. source: Jinja. named: special tokens by name. end: text of the token
+    behind every answer."""
+
+    source: str
+    named: tuple[tuple[str, str], ...]
+    end: str
+    speech: Speech
+
+    name = OWN
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, speech: Speech, where: Any) -> "ChatTemplate":
+        """The template of a tokenizer.
+
+        Raises:
+          UserError: it has none, one that cannot be used, or no tokens for images.
+        """
+        if not tokenizer.chat_template:
+            raise UserError(f"{where} holds no chat template; name the conversation template that it was trained with")
+        missing = [token for token in speech.tokens if token not in tokenizer.special_tokens]
+        if missing:
+            raise UserError(
+                f"{where}: the tokenizer has no {' and no '.join(missing)}, which stand for a picture; its "
+                "added_tokens.json or tokenizer_config.json is not that of the published model"
+            )
+        bare = cls(tokenizer.chat_template, tokenizer.named_tokens, "", speech)
+        try:
+            behind, _ = bare.between
+        except (BadRow, ValueError) as error:
+            detail = error.detail if isinstance(error, BadRow) else error
+            raise UserError(f"{where}: the tokenizer's chat template cannot be used: {detail}") from None
+        end = max((token for token in tokenizer.special_tokens if behind.startswith(token)), key=len, default="")
+        return replace(bare, end=end)
+
+    # ---------------------------------------------------------------- text
+
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool) -> str:
+        """Blanks behind the last end token are no part of it."""
+        return self._render([*turns, Turn("assistant", answer)], image, waiting=False).rstrip()
+
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool) -> str:
+        return self._render(turns, image, waiting=True)
+
+    def _render(self, turns: Sequence[Turn], image: bool, *, waiting: bool) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        messages = [{"role": "system", "content": self.speech.system}] if self.speech.system else []
+        for number, turn in enumerate(turns):
+            opening = "".join(self.speech.tokens) + "\n" if image and number == 0 else ""
+            messages.append({"role": turn.role, "content": opening + turn.text})
+        try:
+            named: dict[str, Any] = dict(self.named)
+            found: Any = render_jinja_template(
+                conversations=[messages], chat_template=self.source, add_generation_prompt=waiting, **named
+            )
+        except Exception as error:  # Jinja's own, and what templates raise themselves
+            raise BadRow("turn_order", f"the chat template refuses it: {error}") from None
+        return str(found[0][0])
+
+    # ---------------------------------------------------------------- tokens
+
+    def tokenize(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        """The text as a whole; the token of a patch becomes the image."""
+        ids = tokenizer.encode_bare(text)
+        if self.speech.adds_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
+            ids = [tokenizer.bos_id, *ids]
+        if not self.speech.patch:
+            return ids
+        (patch,) = tokenizer.encode_bare(self.speech.patch)
+        return [IMAGE_TOKEN if token == patch else token for token in ids]
+
+    def answer_spans(self, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """From behind every header of an answer to the header of the next question, or the end."""
+        questions, answers = (_places(ids, self._ids(tokenizer, header)) for header in self.headers)
+        if not answers:
+            raise BadRow("label_mismatch", f"the answer's header {self.headers[1]!r} is not among the tokens")
+        starts = [stop for _, stop in answers]
+        return [(start, min((q for q, _ in questions if q >= start), default=len(ids))) for start in starts]
+
+    def _ids(self, tokenizer: Tokenizer, header: str) -> list[int]:
+        """Tokens of a header as it stands in a text: behind an end token."""
+        return tokenizer.encode_bare(self.end + header)[len(tokenizer.encode_bare(self.end)) :]
+
+    @cached_property
+    def between(self) -> tuple[str, str]:
+        """What stands between an answer and the next question, and between a question and its answer."""
+        turns = (Turn("user", PROBE), Turn("assistant", PROBE), Turn("user", PROBE))
+        parts = self.render(turns, PROBE, image=False).split(PROBE)
+        if len(parts) != 5:
+            raise ValueError("it does not write every message as it is")
+        return parts[2], parts[1]
+
+    @property
+    def image_tags(self) -> tuple[str, ...]:
+        return IMAGE_TAG, *self.speech.tokens
+
+    @property
+    def headers(self) -> tuple[str, str]:
+        """What leads a question, the first one aside, and an answer."""
+        question, answer = (text.removeprefix(self.end) for text in self.between)
+        return question, answer
+
+    def separator_in(self, text: str, role: str) -> str | None:
+        return next((mark for mark in self.headers if mark.strip() and mark.strip() in text), None)
+
+
+def _places(ids: Sequence[int], wanted: Sequence[int]) -> list[tuple[int, int]]:
+    """Where `wanted` stands in `ids`: (first, behind the last)."""
+    length = len(wanted)
+    found = [place for place in range(len(ids) - length + 1) if list(ids[place : place + length]) == list(wanted)]
+    return [(place, place + length) for place in found]

@@ -1,0 +1,39 @@
+"""OmniLMM-12B and RLAIF-V-12B: EVA02 tower, resampler, Mistral decoder. Composition only, no arithmetic of its own."""
+
+from dataclasses import dataclass
+
+import jax
+from flax import nnx
+
+from rlaifv_jax.models.eva02 import Eva02, Eva02Config
+from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.resampler import Resampler, ResamplerConfig
+from rlaifv_jax.models.seeing import SeeingConfig, SeeingModel
+
+
+@dataclass(frozen=True)
+class OmniLmmConfig(SeeingConfig):
+    vision: Eva02Config
+    resampler: ResamplerConfig
+
+    @property
+    def image_tokens(self) -> int:
+        return self.resampler.queries
+
+    @property
+    def connector_flops(self) -> float:
+        d, patches, queries = self.resampler.width, self.vision.patches, self.image_tokens
+        linear = 2.0 * d * (patches * (self.resampler.width_in + 2 * d) + queries * 3 * d)
+        return linear + 4.0 * queries * patches * d
+
+
+class OmniLmm(SeeingModel):
+    def __init__(self, config: OmniLmmConfig, *, rngs: nnx.Rngs):
+        self.vision = Eva02(config.vision, rngs=rngs)
+        self.resampler = Resampler(config.resampler, rngs=rngs)
+        super().__init__(config, rngs=rngs)
+
+    def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
+        """uint8[N, height, width, 3] → [N, Q, D], one embedding a query."""
+        pixels = self.normalized(images).astype(self.vision.patch.dtype)
+        return self.resampler(self.vision(pixels, compute))
