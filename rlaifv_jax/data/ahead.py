@@ -15,6 +15,7 @@ def ahead(
     """prepare(item) of every item, in order; at most `most` of them wait to be taken. What it raises, this raises."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=READING_AHEAD)
     ready: deque[Future[Any]] = deque()
+    wait = True
     try:
         for item in items:
             ready.append(pool.submit(prepare, item))
@@ -23,7 +24,7 @@ def ahead(
         while ready:
             yield ready.popleft().result()
     except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)  # whatever threads wait for
+        wait = False  # whatever threads wait for
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=wait, cancel_futures=True)

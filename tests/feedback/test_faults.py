@@ -252,13 +252,11 @@ def test_answers_that_have_come_are_kept(tmp_path: Path) -> None:
 
 def test_ctrl_c_does_not_wait_for_a_server(tmp_path: Path) -> None:
     write_answers(tmp_path)
-    (tmp_path / "config.py").write_text(
-        "from pathlib import Path\nfrom tests.feedback.test_divide_and_question import by_server\n\n"
-        f"def get_config():\n    return by_server(Path({str(tmp_path)!r}), URL)\n".replace("URL", "'URL'")
-    )
     with serving(Server(split_by_server, pause=60)) as server:
-        text = (tmp_path / "config.py").read_text().replace("URL", server.url)
-        (tmp_path / "config.py").write_text(text)
+        (tmp_path / "config.py").write_text(
+            "from pathlib import Path\nfrom tests.feedback.test_divide_and_question import by_server\n\n"
+            f"def get_config():\n    return by_server(Path({str(tmp_path)!r}), {server.url!r}, divide__timeout=100.0)\n"
+        )
         command = [sys.executable, "-m", "rlaifv_jax.feedback", "divide", f"--config={tmp_path / 'config.py'}"]
         started = time.monotonic()
         world.kill_when(command, lambda: bool(server.requests), how=2)
