@@ -66,7 +66,6 @@ class Feedback:
         for name, legal in (("dtype", DTYPES), ("cache", CACHE_DTYPES), ("image_aspect_ratio", ASPECT_RATIOS)):
             if policy[name] not in ("", *legal):
                 raise UserError(f"policy.{name} is {policy[name]!r}; it can be {', '.join(map(repr, legal))} or empty")
-        check_model(policy.model, "policy.model")
         given = {
             "model": policy.model,
             "questions": self.config.questions,
@@ -132,6 +131,7 @@ class Feedback:
         """Find settings of the chain that cannot work before anything is done. Raises `UserError`."""
         if self._starts_from_questions and self.config.policy.model:
             self._asking()
+            check_model(self.config.policy.model, "policy.model")
         self._divide()
         self._question()
         self._score(Pictures([]))
