@@ -31,6 +31,7 @@ from benchmarks.recipe import Recipe
 from benchmarks.two_rows import TWO_ROWS
 from rlaifv_jax.flops import mfu, row_flops
 from rlaifv_jax.models.blueprint import cast, random_params, split_frozen
+from rlaifv_jax.models.families import Trained
 from rlaifv_jax.models.layers import REMAT_POLICIES, Compute
 from rlaifv_jax.models.llava import Llava
 from rlaifv_jax.ops.attention import BACKENDS, DECODER_BACKENDS, default_backend
@@ -80,7 +81,7 @@ def model_flops(pairs: Sequence[Pair], sizes: Sizes) -> float:
     prefix = np.array([len(pair.prompt) + sizes.image_tokens - 1 for pair in pairs])
     config = our_blueprint(sizes).module(our_blueprint(sizes).shapes).config
     images = np.ones(len(pairs))
-    return float(row_flops(config, prefix, answers, answers.sum(1), images, train_vision=False).sum())
+    return float(row_flops(config, prefix, answers, answers.sum(1), images, Trained()).sum())
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     config.train.longest_row = 2048
     config.train.pairs_per_row = 0  # most pairs in a row; 0: as many as pay, 1: no packing
     config.train.vision = False  # also train the image tower (the original's receives no gradient)
+    config.train.projector = True  # False: projector or resampler stay as they are
     # What the backward pass keeps of each layer: 'full' recomputation keeps only its input, 'attention' also the output
     # of attention (so it runs once; not with 'dense'), 'dots' also all products with weights, 'none' everything.
     config.train.remat = "attention"

@@ -101,7 +101,7 @@ def run(arguments: Any) -> None:
     size = shard_bytes(arguments.shard_size) if arguments.command == "export" else 0
     check_destination(arguments.source, arguments.destination, arguments.force)
     checkpoint = open_model(arguments.source, arguments.vision_path)
-    if getattr(arguments, "template", None) and checkpoint.family.sees and not checkpoint.family.template:
+    if getattr(arguments, "template", None) and checkpoint.family.has_own_template:
         raise UserError(f"--template: {checkpoint.family.name} speaks by its tokenizer's own template")
     if arguments.command == "import":
         from convert.load import import_model

@@ -26,7 +26,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.jaxpr_flops import dot_flops
 from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models.blueprint import Blueprint, blueprint
-from rlaifv_jax.models.families import Family
+from rlaifv_jax.models.families import Family, Trained
 from rlaifv_jax.ops.attention import KERNELS, Layout
 from rlaifv_jax.ops.flash import kernel_flops
 
@@ -90,7 +90,7 @@ def make_job(config: Any, mesh: Mesh, rows_per_chip: int) -> SliceJob:
         deal, fit = _planned(config, model, sizes, config.train.batch_pairs, unit)
         rows = fit.rows
     plan = TrainingPlan(sizes, deal, fit.shape, rows=rows, steps=1)
-    frozen = model.family.untrained(train_vision=config.train.vision)
+    frozen = model.family.untrained(Trained.of(config.train))
     job = Job(config, mesh, fit.shape, rows, make_step(config, model.blueprint, mesh), frozen)
     return SliceJob(job, model, sizes, plan(0))
 
@@ -112,8 +112,8 @@ def model_flops(job: SliceJob, *, trained: bool) -> float:
     prefix, answers = job.sizes.tokens[places] - targets, np.stack([half, targets - half], axis=1)
     config, images = job.model.config, job.sizes.images[places]
     if trained:
-        vision = job.job.config.train.vision
-        return float(np.sum(flops.row_flops(config, prefix, answers, targets, images, train_vision=vision)))
+        parts = Trained.of(job.job.config.train)
+        return float(np.sum(flops.row_flops(config, prefix, answers, targets, images, parts)))
     forward = flops.decoder_flops(config.decoder, prefix, answers, targets) + images * flops.image_flops(config)
     return float(np.sum(forward)) / job.job.config.train.accumulate
 

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with status 2 (see `rlaifv_jax.cli`).
     """
+
+
+def shortened(text: str) -> str:
+    """A value's text as a message can hold it: 60 characters at most."""
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from rlaifv_jax.models.decoder import DecoderConfig
+from rlaifv_jax.models.families import Trained
 from rlaifv_jax.models.vit import VitConfig
 
 # Dense bfloat16 peak per chip, from the vendors' data sheets, by jax's device_kind.
@@ -53,16 +54,19 @@ def decoder_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any
     return linear + 4 * config.layers * queries * pairs + 2 * config.width * config.vocab_size * np.asarray(targets)
 
 
-def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any, *, train_vision: bool) -> Any:
+def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any, trained: Trained) -> Any:
     """Model FLOPs of training on rows of a config of any family: float64[N]."""
-    per_image = _trained_image_flops(config, train_vision=train_vision)
+    per_image = _trained_image_flops(config, trained)
     return 3 * decoder_flops(config.decoder, prefix, answers, targets) + np.asarray(images) * per_image
 
 
-def _trained_image_flops(config: Any, *, train_vision: bool) -> float:
-    """Forward and backward of one image: what follows the tower is trained always, the tower only if it is said."""
-    frozen = 0.0 if train_vision or not config.image_tokens else tower_flops(config.vision)
-    return 3 * image_flops(config) - 2 * frozen
+def _trained_image_flops(config: Any, trained: Trained) -> float:
+    """Forward and backward of one image. A projector that is not trained still passes the tower's gradient on."""
+    if not config.image_tokens:
+        return 0.0
+    tower = 2 * tower_flops(config.vision) if trained.vision else 0.0
+    projector = 2 if trained.projector else int(trained.vision)
+    return image_flops(config) + tower + projector * float(config.connector_flops)
 
 
 def image_flops(config: Any) -> float:
@@ -72,10 +76,10 @@ def image_flops(config: Any) -> float:
     return tower_flops(config.vision) + float(config.connector_flops)
 
 
-def image_cost(config: Any, *, train_vision: bool) -> float:
+def image_cost(config: Any, trained: Trained) -> float:
     """What training on one image takes before the decoder, in positions of the decoder that take as much."""
     position = 3 * float(decoder_flops(config.decoder, [1], [[0]], [0])[0])
-    return _trained_image_flops(config, train_vision=train_vision) / position
+    return _trained_image_flops(config, trained) / position
 
 
 def mfu(flops: float, seconds: float) -> float | None:

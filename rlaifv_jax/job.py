@@ -16,6 +16,7 @@ from rlaifv_jax.data.rows import RowShape, empty_batch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.losses import Objective
 from rlaifv_jax.models.blueprint import Blueprint
+from rlaifv_jax.models.families import Trained
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
 from rlaifv_jax.step import Step
@@ -58,7 +59,7 @@ def plan_rows(config: Any, model: Any, sizes: Sizes, deal: Deal, *, steps: int, 
         longest=longest,
         longest_row=config.train.longest_row,
         pairs_per_row=config.train.pairs_per_row,
-        image_cost=flops.image_cost(model, train_vision=config.train.vision),
+        image_cost=flops.image_cost(model, Trained.of(config.train)),
     )
 
 

@@ -19,6 +19,7 @@ from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.metrics import RunLog, named
+from rlaifv_jax.models.families import Trained
 from rlaifv_jax.optim import Optim, schedule
 from rlaifv_jax.prepare import Run
 
@@ -122,7 +123,7 @@ class Journal:
             index.answer_lengths[places],
             index.target_counts[places].sum(axis=1),
             index.images[places],
-            train_vision=self.run.config.train.vision,
+            Trained.of(self.run.config.train),
         )
         return {
             "seconds_per_step": seconds / steps,

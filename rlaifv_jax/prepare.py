@@ -34,6 +34,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
 from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models.blueprint import Params, is_frozen, split_frozen
+from rlaifv_jax.models.families import Trained
 from rlaifv_jax.plan import Plan, make_plan
 
 FULL_ENOUGH = 0.75  # share of a step's positions that hold tokens, below which a user should know
@@ -179,7 +180,7 @@ def prepare(config: Any) -> Run:
         shape=fit.shape,
         rows=fit.rows,
         step=make_step(config, model.blueprint, mesh),
-        frozen=model.family.untrained(train_vision=config.train.vision),
+        frozen=model.family.untrained(Trained.of(config.train)),
     )
 
 

@@ -39,9 +39,9 @@ def run(model: Path, folder: Path, **changes: Any) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("vision", [True, False])
-def test_dpo(model: Path, tmp_path: Path, vision: bool) -> None:
-    out = run(model, tmp_path, train__vision=vision)
+@pytest.mark.parametrize(("vision", "projector"), [(True, True), (False, True), (False, False)])
+def test_dpo(model: Path, tmp_path: Path, vision: bool, projector: bool) -> None:
+    out = run(model, tmp_path, train__vision=vision, train__projector=projector)
     losses = [line["loss"] for line in world.metrics(out)]
     assert losses[0] == pytest.approx(np.log(2), abs=1e-5)
     assert losses[-1] < 0.6
@@ -49,10 +49,10 @@ def test_dpo(model: Path, tmp_path: Path, vision: bool) -> None:
     stacked = {path: "/layers/" in path for path in leaves}
     before = {path: leaf.read(1 if stacked[path] else None) for path, leaf in leaves.items()}
     after = {path: leaf[1] if stacked[path] else leaf for path, leaf in after.items()}
+    still = {"vision": not vision, "resampler": not projector}
     for path, was in before.items():
-        part = path.split("/")[0]
         changed = not np.array_equal(after[path], was.astype(after[path].dtype))
-        expected = path != "resampler/position" and (vision or part != "vision")
+        expected = path != "resampler/position" and not still.get(path.split("/")[0], False)
         if not path.endswith("/bias") and "embedding" not in path:  # some biases get no gradient to speak of
             assert changed == expected, path
 

@@ -11,7 +11,6 @@ change who is best). All answers are branches of one prefix; policy and referenc
 
 import argparse
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from rlaifv_jax.feedback.by_question import ByQuestion
 from rlaifv_jax.feedback.fields import Record, owner_of
 from rlaifv_jax.feedback.likelihood import Likelihood, to_one_question
 from rlaifv_jax.feedback.reading import Reading
-from rlaifv_jax.feedback.stage import Unit, run, told
+from rlaifv_jax.feedback.stage import Tally, Unit, run, told
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.records.answer_file import is_complete, write_records
 from rlaifv_jax.records.settings import wait_for
@@ -136,7 +135,7 @@ class Best:
         return record | {"best_of": len(unit), "best_by": self.options.by, "rewards": rewards}
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts = Counter[str]()
+        counts = Tally()
         for record in records:
             counts["questions"] += 1
             counts["of which no answer could be scored"] += all(value is None for value in record["rewards"])

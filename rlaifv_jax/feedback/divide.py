@@ -4,7 +4,6 @@ A language model splits each answer into self-contained sentences; or a function
 list of claims. Adds `raw_facts`, what was written, and `facts`, its list.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,7 +15,7 @@ from rlaifv_jax.feedback import bullets, lists, prompts
 from rlaifv_jax.feedback.fields import Record, answer_of, question_of
 from rlaifv_jax.feedback.functions import Named
 from rlaifv_jax.feedback.lists import as_bullets, listed, settings_of
-from rlaifv_jax.feedback.stage import Unit, told
+from rlaifv_jax.feedback.stage import Tally, Unit, told
 from rlaifv_jax.feedback.writers import Writer
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.records.source import Input
@@ -92,16 +91,16 @@ class Divide:
             yield number, [record | listed(written, "raw_facts", "facts", legacy=self.legacy_bullets) | more]
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts, error = Counter[str](), ""
+        counts = Tally()
         for record in records:
-            error = error or str(record.get("error") or "")
+            counts.see(record)
             counts["answers"] += 1
             counts["claims"] += len(record["facts"])
             counts["without claims"] += not record["facts"]
             counts["with an error"] += bool(record.get("error"))
             counts["whose end the prompt had no room for"] += "answer_cut" in record
             counts["whose list of claims was cut off"] += "raw_facts_cut" in record
-        return [f"{counts['answers']} answers, {counts.pop('claims')} claims", *told("answers", counts, error)]
+        return [f"{counts['answers']} answers, {counts.pop('claims')} claims", *told("answers", counts)]
 
 
 def _numbers(source: Input) -> list[int] | None:

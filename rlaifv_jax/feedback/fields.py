@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rlaifv_jax.data.finder import nested
 from rlaifv_jax.data.pictures import LONGEST_PATH
-from rlaifv_jax.errors import UserError
+from rlaifv_jax.errors import UserError, shortened
 from rlaifv_jax.records.part import Record
 
 __all__ = ["Owner", "Record", "answer_of", "find", "group_of", "owner_of", "question_of", "shortly", "texts_of"]
@@ -81,8 +81,7 @@ def texts_of(record: Mapping[str, Any], name: str, where: str) -> list[str]:
 
 def shortly(value: Any) -> str:
     """For messages."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return shortened(repr(value))
 
 
 def _text(record: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:

@@ -1,7 +1,6 @@
 """Log-probabilities of answers under a model, in nats: all answers to a question as branches of one prefix."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -17,7 +16,7 @@ from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.feedback.fields import Record, answer_of, owner_of, question_of
 from rlaifv_jax.feedback.reading import Reading, pixels
-from rlaifv_jax.feedback.stage import Unit, told
+from rlaifv_jax.feedback.stage import Tally, Unit, told
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling import calls, forward
@@ -112,9 +111,9 @@ class Likelihood:
         return records
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts, error = Counter[str](), ""
+        counts = Tally()
         for record in records:
-            error = error or str(record.get("error") or "")
+            counts.see(record)
             counts["answers"] += 1
             counts["that cannot be scored"] += "error" in record
-        return [f"{counts['answers']} answers under {self.model}", *told("answers", counts, error)]
+        return [f"{counts['answers']} answers under {self.model}", *told("answers", counts)]

@@ -7,7 +7,6 @@ Claims and questions must be as many, or nobody knows which belong together. If 
 for one claim at a time; an answer for which that fails too gets an `error` and is not scored.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -18,7 +17,7 @@ from rlaifv_jax.feedback import bullets, lists, prompts
 from rlaifv_jax.feedback.fields import Record, texts_of
 from rlaifv_jax.feedback.functions import Named
 from rlaifv_jax.feedback.lists import as_bullets, listed, settings_of
-from rlaifv_jax.feedback.stage import Unit, told
+from rlaifv_jax.feedback.stage import Tally, Unit, told
 from rlaifv_jax.feedback.writers import Writer
 from rlaifv_jax.records.source import Input
 
@@ -102,9 +101,9 @@ class Question:
         return record | {"error": f"claims_without_questions: {numbers}"}
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts, error = Counter[str](), ""
+        counts = Tally()
         for record in records:
-            error = error or str(record.get("error") or "")
+            counts.see(record)
             counts["answers"] += 1
             counts["questions"] += len(record["changed_facts"])
             counts["asked for one claim at a time, since questions were not as many"] += "questions_repaired" in record
@@ -112,7 +111,7 @@ class Question:
             counts["whose claims and questions are not as many"] += not record.get("error") and not _fits(record)
         return [
             f"{counts.pop('questions')} questions about {counts['answers']} answers",
-            *told("answers", counts, error),
+            *told("answers", counts),
         ]
 
 

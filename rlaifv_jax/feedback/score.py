@@ -9,7 +9,6 @@ speaks for no.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,7 +26,7 @@ from rlaifv_jax.feedback.labeler import branched
 from rlaifv_jax.feedback.prompts import Template
 from rlaifv_jax.feedback.reading import Reading, pixels
 from rlaifv_jax.feedback.rules import WORDS, accepts, margin
-from rlaifv_jax.feedback.stage import Unit, told
+from rlaifv_jax.feedback.stage import Tally, Unit, told
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling import calls, forward
@@ -140,13 +139,13 @@ class Score:
         return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), self.model, error=error)
 
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts, error = Counter[str](), ""
+        counts = Tally()
         for record in records:
-            error = error or str(record.get("error") or "")
+            counts.see(record)
             counts["claims"] += 1
             counts["with an error"] += "error" in record
             counts["that the labeler answers with other words than yes and no"] += (
                 "error" not in record and sum(record["scores"].values()) < 0.5
             )
             counts["accepted"] += "error" not in record and accepts(record["scores"])
-        return [f"{counts['claims']} claims", *told("claims", counts, error)]
+        return [f"{counts['claims']} claims", *told("claims", counts)]

@@ -104,10 +104,17 @@ def notes(code: Sequence[ModuleType]) -> dict[str, Any]:
     return {"code": digest.hexdigest()[:16], "versions": versions}
 
 
-def told(what: str, counts: Counter[str], error: str = "") -> list[str]:
-    """A line for each of the other counts that is not 0: so many of counts[what] had that happen to them. error: the
-    first there was."""
-    others = ((how, count) for how, count in counts.items() if how != what and count)
-    return [f"{count} of {counts[what]} {what} {how}" for how, count in others] + [f"the first error: {error}"] * bool(
-        error
-    )
+class Tally(Counter[str]):
+    """Counts over the records of a stage, and the first error among them."""
+
+    error = ""
+
+    def see(self, record: Record) -> None:
+        self.error = self.error or str(record.get("error") or "")
+
+
+def told(what: str, counts: Tally) -> list[str]:
+    """A line for each of the other counts that is not 0: so many of counts[what] had that happen to them; and the first
+    error."""
+    lines = [f"{count} of {counts[what]} {what} {how}" for how, count in counts.items() if how != what and count]
+    return [*lines, f"the first error: {counts.error}"] if counts.error else lines

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlaifv_jax.data.chat_template import Speech
 from rlaifv_jax.errors import UserError
@@ -28,31 +28,51 @@ RESAMPLER_HEAD = 128  # width of a head
 RESAMPLER_EPS = 1e-6
 
 
+class Trained(NamedTuple):
+    """Which parts before the decoder a run trains: the image tower, and what stands between the two."""
+
+    vision: bool = False
+    projector: bool = True
+
+    @classmethod
+    def of(cls, train: Any) -> "Trained":
+        """As `train` of a training config says."""
+        return cls(train.vision, train.projector)
+
+
 @dataclass(frozen=True)
 class Family:
     """A kind of model.
 
     parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
-    frozen: prefixes of parameter paths that are left alone unless the tower is trained. never_trained: those that are
-    left alone always. sees: whether it takes images, and so has a tower. template: conversation template by
-    name; '': the tokenizer's own, with what `speech` adds to it. training_aspect_ratio, generation_aspect_ratio: how
-    pictures become square where nobody says.
+    sees: whether it takes images, and so has a tower. connector: the part between tower and decoder. never_trained:
+    prefixes of parameter paths that no run trains. template: conversation template by name; '': the tokenizer's own,
+    with what `speech` adds to it. training_aspect_ratio, generation_aspect_ratio: how pictures become square where
+    nobody says.
     """
 
     name: str
     module: type
     parse: Callable[[Json, str, Json | None, tuple[Channels, Channels]], Any]
-    frozen: tuple[str, ...]
-    never_trained: tuple[str, ...]
     sees: bool
+    connector: str = ""
+    never_trained: tuple[str, ...] = ()
     template: str = ""
     speech: Speech = NOTHING_ADDED
     training_aspect_ratio: str = "crop"
     generation_aspect_ratio: str = "pad"
 
-    def untrained(self, *, train_vision: bool) -> tuple[str, ...]:
+    @property
+    def has_own_template(self) -> bool:
+        """Whether it speaks by the template of its tokenizer and by no other."""
+        return self.sees and not self.template
+
+    def untrained(self, trained: Trained) -> tuple[str, ...]:
         """Prefixes of the parameters that a run does not train."""
-        return self.never_trained if train_vision else self.frozen
+        if not self.sees:
+            return self.never_trained
+        left = (("vision", trained.vision), (self.connector, trained.projector))
+        return self.never_trained + tuple(part for part, learns in left if not learns)
 
 
 def is_original(raw: Json) -> bool:
@@ -145,17 +165,23 @@ def parse_text(
 
 
 LLAVA = Family(
-    "llava", Llava, parse_llava, frozen=("vision",), never_trained=("vision/unused",), sees=True, template="llava_v1"
+    "llava",
+    Llava,
+    parse_llava,
+    sees=True,
+    connector="projector",
+    never_trained=("vision/unused",),
+    template="llava_v1",
 )
-LLAMA = Family("llama", TextModel, parse_text, frozen=(), never_trained=(), sees=False)
+LLAMA = Family("llama", TextModel, parse_text, sees=False)
 
 OMNILMM = Family(
     "omnilmm",
     OmniLmm,
     parse_omnilmm,
-    frozen=("vision", "resampler/position"),
-    never_trained=("resampler/position",),
     sees=True,
+    connector="resampler",
+    never_trained=("resampler/position",),
     speech=Speech(
         system="You are an artificial intelligence assistant, which gives helpful, detailed, and polite answers to the "
         "human's questions.",

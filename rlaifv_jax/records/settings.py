@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlaifv_jax.errors import UserError
+from rlaifv_jax.errors import UserError, shortened
 
 Settings = Mapping[str, Any]
 PARTIAL = ".partial"
@@ -33,9 +33,9 @@ def compare(settings: Settings, file: Path, place: Path) -> None:
         raise UserError(f"{file}, which says what {place} holds, is damaged; bring it back, or remove both")
     for key, value in settings.items():
         if there.get(key) != value:
+            was, now = (shortened(str(x)) for x in (there.get(key), value))
             raise UserError(
-                f"{place} belongs to a run with another {key} ({_short(there.get(key))}; now {_short(value)}); "
-                "remove it, or choose another output"
+                f"{place} belongs to a run with another {key} ({was}; now {now}); remove it, or choose another output"
             )
 
 
@@ -61,8 +61,3 @@ def wait_for(there: Callable[[], bool], place: Path, patience: float = math.inf)
 def is_partial(path: Path) -> bool:
     """Whether a kill has left it from `write_whole`."""
     return path.name.endswith(PARTIAL)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "…"

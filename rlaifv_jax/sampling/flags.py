@@ -4,6 +4,7 @@ import argparse
 from dataclasses import fields
 from typing import Any, Literal
 
+from rlaifv_jax.data.images import ASPECT_RATIOS
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.settings import CACHE_DTYPES, DTYPES, TOP_K, Sampling
 
@@ -17,7 +18,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--template", help="conversation template (default: the checkpoint's or its family's)")
     group.add_argument(
         "--image-aspect-ratio",
-        choices=("pad", "crop", "squash"),
+        choices=ASPECT_RATIOS,
         default="",
         help="how an oblong picture becomes a square (default: as the family's original generates)",
     )

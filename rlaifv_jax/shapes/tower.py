@@ -1,4 +1,4 @@
-"""What stands in for CLIP's pretraining: image tower and projector learn to tell what is in each cell.
+"""What stands in for CLIP's pretraining: image tower and what follows it learn to tell what is in each cell.
 
 Every patch of the small world's tower is one cell, so a linear probe on its feature says which size, colour
 and shape is there, or that nothing is. The probe is thrown away. Without this stage the captioner would spend
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rlaifv_jax.models.blueprint import Blueprint, Params
+from rlaifv_jax.models.blueprint import Blueprint, Params, join, split_frozen
 from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.shapes.scene import CELLS, COLORS, SHAPES, SIZES, Scene, render
 from rlaifv_jax.shapes.splits import scene_at
@@ -26,14 +26,22 @@ ANSWERS = (
 
 
 def teach_to_see(
-    blueprint: Blueprint, params: Params, seed: int, *, steps: int = 300, batch: int = 64, lr: float = 3e-3
+    blueprint: Blueprint,
+    params: Params,
+    seed: int,
+    *,
+    frozen: tuple[str, ...] = (),
+    steps: int = 300,
+    batch: int = 64,
+    lr: float = 3e-3,
 ) -> tuple[Params, float]:
-    """Train everything but the decoder; returns all parameters and the accuracy over the last 20 batches.
+    """Train everything but the decoder and what is `frozen`; returns all parameters and the accuracy over the last 20
+    batches.
 
     A cell counts as right when its size, colour and shape are. Scenes come from the split of the base.
     """
-    width = blueprint.shapes["projector"]["second"]["bias"].shape[0]
-    seeing = {name: part for name, part in params.items() if name != "decoder"}
+    width = blueprint.shapes["decoder"]["norm"]["scale"].shape[0]
+    seeing, still = split_frozen(params, ("decoder", *frozen))
     weights = {"model": seeing, "probe": jnp.zeros((width, sum(ANSWERS)))}
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
@@ -41,7 +49,7 @@ def teach_to_see(
     )
 
     def loss(weights: Params, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        model = blueprint.module({**weights["model"], "decoder": params["decoder"]})
+        model = blueprint.module(join(weights["model"], still))
         scores = model.image_features(images, PLAIN) @ weights["probe"]  # [B, 9, classes]
         parts = jnp.split(scores, np.cumsum(ANSWERS)[:-1], axis=-1)
         each = [
@@ -66,12 +74,13 @@ def teach_to_see(
         labels = np.stack([cell_labels(scene) for scene, _ in drawn])
         weights, state, accuracy = update(weights, state, images, labels)
         accuracies.append(accuracy)
-    learnt = {**weights["model"], "decoder": params["decoder"]}
+    learnt = join(weights["model"], still)
     features = blueprint.module(learnt).image_features(images, PLAIN)
     # The probe has drawn the features out; beside words they should be of a word's size.
     loudness = jnp.sqrt(jnp.mean(features**2))
-    second = jax.tree.map(lambda leaf: leaf / loudness, learnt["projector"]["second"])
-    learnt["projector"] = {**learnt["projector"], "second": second}
+    part, last = ("projector", "second") if "projector" in learnt else ("resampler", "output")
+    quieter = jax.tree.map(lambda leaf: leaf / loudness, learnt[part][last])
+    learnt[part] = {**learnt[part], last: quieter}
     return learnt, float(np.mean(accuracies[-20:]))
 
 
