@@ -1,7 +1,6 @@
-"""Tiny models before they have learnt a word: their sizes, random weights, and the directories that hold them."""
+"""The tiny LLaVA before it has learnt a word: its sizes, random weights, and the directory that holds it."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy as np
 
 from convert.orbax_dir import Notes, save_params, write_assets
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat, nested
-from rlaifv_jax.models.families import LLAVA, Family
+from rlaifv_jax.models.families import LLAVA
 from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD
-from rlaifv_jax.models.resampler import sin_cos
-from rlaifv_jax.shapes.tokenizer import LLAVA_LANGUAGE, OMNILMM_LANGUAGE, write_tokenizer
+from rlaifv_jax.shapes.tokenizer import write_tokenizer
 from rlaifv_jax.shapes.tower import teach_to_see
 
 VISION = {
@@ -59,65 +57,28 @@ CONFIG: dict[str, Any] = {
 }
 
 
-OMNILMM_VISION = {
-    "model_type": "eva02",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,  # positions of four cells, spread over nine
-    "patch_size": 16,
-    "layer_norm_eps": 1e-6,
-}
-OMNILMM_CONFIG: dict[str, Any] = {
-    "architectures": ["OmniLMMForCausalLM"],
-    "model_type": "omnilmm",
-    "hidden_size": 128,
-    "intermediate_size": 192,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 1000.0,
-    "sliding_window": 1024,
-    "max_position_embeddings": 2048,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 2,
-    "torch_dtype": "float32",
-    "image_size": 48,
-    "num_query": 9,
-    "mm_use_im_start_end": True,
-    "mm_vision_tower": None,
-    "vision_config": OMNILMM_VISION,
-}
-
 LAYERS: int = CONFIG["num_hidden_layers"]
 LABELER_LAYERS = 5  # three can caption, and never learn to compare a shape with what a question says
 
 
-def write_start(directory: Path, seed: int, layers: int = LAYERS, family: Family = LLAVA, steps: int = 300) -> float:
-    """Write a model whose tower sees, after so many steps, and whose decoder, of so many layers, knows nothing.
+def write_start(directory: Path, seed: int, layers: int = LAYERS) -> float:
+    """Write a model whose tower sees and whose decoder, of so many layers, knows nothing.
 
     Returns the tower's accuracy on cells, see `teach_to_see`.
     """
-    plan = write_directory(directory, layers, family)
-    params, accuracy = teach_to_see(
-        plan, random_weights(plan.shapes, seed), seed, frozen=family.never_trained, steps=steps
-    )
+    plan = write_directory(directory, layers)
+    params, accuracy = teach_to_see(plan, random_weights(plan.shapes, seed), seed)
     save_params(directory, params)
     return accuracy
 
 
-def write_directory(directory: Path, layers: int = LAYERS, family: Family = LLAVA) -> Blueprint:
+def write_directory(directory: Path, layers: int = LAYERS) -> Blueprint:
     """Write config, tokenizer and notes; `convert.orbax_dir.save_params` of weights completes the model."""
     directory.mkdir(parents=True, exist_ok=True)
-    raw, language = (CONFIG, LLAVA_LANGUAGE) if family is LLAVA else (OMNILMM_CONFIG, OMNILMM_LANGUAGE)
-    raw = {**raw, "num_hidden_layers": layers, "vocab_size": write_tokenizer(directory, language)}
-    file, tower = directory / "config.json", raw["vision_config"]
-    file.write_text(json.dumps(raw, indent=2) + "\n")
-    write_assets(directory, [], Notes(family.name, "original", "inside", family.template or None, tower))
-    return blueprint(family.module, family.parse(raw, str(file), tower, (CLIP_MEAN, CLIP_STD)))
+    raw = {**CONFIG, "num_hidden_layers": layers, "vocab_size": write_tokenizer(directory)}
+    (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
+    write_assets(directory, [], Notes(LLAVA.name, "original", "inside", "llava_v1", VISION))
+    return blueprint(LLAVA.module, LLAVA.parse(raw, str(directory / "config.json"), None, (CLIP_MEAN, CLIP_STD)))
 
 
 def random_weights(shapes: Params, seed: int) -> Params:
@@ -128,9 +89,7 @@ def random_weights(shapes: Params, seed: int) -> Params:
     leaves = {}
     for number, (path, leaf) in enumerate(sorted(flat(shapes).items())):
         key = jax.random.fold_in(jax.random.key(seed), number)
-        if path == "resampler/position":
-            leaves[path] = sin_cos(math.isqrt(leaf.shape[0]), leaf.shape[1])
-        elif path.endswith(("/scale", "/bias", "/patch_bias")):
+        if path.endswith(("/scale", "/bias")):
             leaves[path] = jnp.full(leaf.shape, float(path.endswith("/scale")))
         else:
             leaves[path] = _deviation(path, leaf.shape) * jax.random.normal(key, leaf.shape)

@@ -6,13 +6,12 @@ sentencepiece and transformers agree on it. Anything else falls apart into lette
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2 as _generated
 
-from rlaifv_jax.models.families import OMNILMM
 from rlaifv_jax.shapes.scene import COLORS, COLS, ROWS, SHAPES, SIZES
 
 spm_pb2: Any = _generated  # classes made at run time, invisible to type checkers
@@ -24,45 +23,26 @@ SYSTEM = (
 )  # of the template llava_v1
 _PLAIN = "there is a in the i see at . describe image what ? yes no nothing USER: ASSISTANT:"
 WORDS = tuple(dict.fromkeys([*_PLAIN.split(), *SIZES, *COLORS, *SHAPES, *ROWS, *COLS, *SYSTEM.split()]))
-
-
-@dataclass(frozen=True)
-class Language:
-    """What a tokenizer is made for. words: one piece each. openings: those that follow a line break, hence have a piece
-    without the blank before them. added: tokens behind all others. chat_template: in Jinja."""
-
-    words: tuple[str, ...]
-    openings: tuple[str, ...]
-    added: tuple[str, ...] = ()
-    chat_template: str | None = None
-
-
-LLAVA_LANGUAGE = Language(WORDS, ("describe", "is", "what"))
-# Zephyr's template, in which questions and answers begin a line.
-ZEPHYR = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + eos_token + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
-)
-OMNILMM_LANGUAGE = Language(
-    words=tuple(dict.fromkeys([*WORDS, *(word.strip(",.") for word in OMNILMM.speech.system.split())])),
-    openings=("describe", "is", "what", "there", "i", "yes", "no", "nothing"),
-    added=("<im_patch>", "<im_start>", "<im_end>"),
-    chat_template=ZEPHYR,
-)
+OPENINGS = ("describe", "is", "what")  # follow a line break, hence need a piece without the blank before them
 _MULTIPLE = 8  # of the vocabulary size, so that it divides over a small mesh
 
 
-def write_tokenizer(directory: str | Path, language: Language = LLAVA_LANGUAGE, max_length: int = 2048) -> int:
+def write_tokenizer(
+    directory: str | Path,
+    words: Sequence[str] = WORDS,
+    openings: Sequence[str] = OPENINGS,
+    max_length: int = 2048,
+) -> int:
     """Write tokenizer.model, tokenizer_config.json and special_tokens_map.json; return the vocabulary size.
 
-    Ids: 0 <unk> (also padding), 1 <s>, 2 </s>, 3…258 the bytes, then merged pieces, then single characters, then what
-    is added. The same words give the same bytes.
+    Ids: 0 <unk> (also padding), 1 <s>, 2 </s>, 3…258 the bytes, then merged pieces, then single characters.
+    The same words give the same bytes.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    model = build_model(language)
+    model = build_model(words, openings)
     (folder / "tokenizer.model").write_bytes(model.SerializeToString(deterministic=True))
-    config: dict[str, Any] = {
+    config = {
         "add_bos_token": True,
         "add_eos_token": False,
         "bos_token": "<s>",
@@ -77,18 +57,13 @@ def write_tokenizer(directory: str | Path, language: Language = LLAVA_LANGUAGE, 
         "unk_token": "<unk>",
         "use_default_system_prompt": False,
     }
-    size = len(model.pieces)
-    if language.added:
-        tokens = {str(size + k): {"content": text, "special": True} for k, text in enumerate(language.added)}
-        config |= {"added_tokens_decoder": tokens, "chat_template": language.chat_template}
-        size += len(language.added) + -(size + len(language.added)) % _MULTIPLE
     special = {name: config[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
-    return size
+    return len(model.pieces)
 
 
-def build_model(language: Language = LLAVA_LANGUAGE) -> Any:
+def build_model(words: Sequence[str] = WORDS, openings: Sequence[str] = OPENINGS) -> Any:
     """The vocabulary as a sentencepiece `ModelProto`: BPE with byte fallback, a blank put before a text."""
     kinds = spm_pb2.ModelProto.SentencePiece
     model = spm_pb2.ModelProto()
@@ -97,8 +72,8 @@ def build_model(language: Language = LLAVA_LANGUAGE) -> Any:
     model.pieces.add(piece="</s>", score=0, type=kinds.CONTROL)
     for byte in range(256):
         model.pieces.add(piece=f"<0x{byte:02X}>", score=0, type=kinds.BYTE)
-    characters = sorted(set("▁" + "".join(language.words)))
-    pieces = [*_chains(["▁" + word for word in language.words]), *_chains(language.openings), *characters]
+    characters = sorted(set("▁" + "".join(words)))
+    pieces = [*_chains(["▁" + word for word in words]), *_chains(openings), *characters]
     pieces += [f"<unused_{k}>" for k in range(-(len(model.pieces) + len(pieces)) % _MULTIPLE)]
     for rank, piece in enumerate(pieces):
         kind = kinds.UNUSED if piece.startswith("<unused_") else kinds.NORMAL
@@ -115,7 +90,7 @@ def build_model(language: Language = LLAVA_LANGUAGE) -> Any:
     return model
 
 
-def _chains(words: list[str] | tuple[str, ...]) -> list[str]:
+def _chains(words: Sequence[str]) -> list[str]:
     """All beginnings of two or more characters, shorter ones first: the order in which BPE merges them."""
     beginnings = {word[:n] for word in words for n in range(2, len(word) + 1)}
     return sorted(beginnings, key=lambda piece: (len(piece), piece))

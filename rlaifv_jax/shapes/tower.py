@@ -1,10 +1,11 @@
-"""What stands in for CLIP's pretraining: image tower and what follows it learn to tell what is in each cell.
+"""What stands in for CLIP's pretraining: image tower and projector learn to tell what is in each cell.
 
 Every patch of the small world's tower is one cell, so a linear probe on its feature says which size, colour
 and shape is there, or that nothing is. The probe is thrown away. Without this stage the captioner would spend
 most of its time learning to see.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rlaifv_jax.models.blueprint import Blueprint, Params, join, split_frozen
+from rlaifv_jax.models.blueprint import Blueprint, Params
 from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.shapes.scene import CELLS, COLORS, SHAPES, SIZES, Scene, render
 from rlaifv_jax.shapes.splits import scene_at
@@ -26,30 +27,18 @@ ANSWERS = (
 
 
 def teach_to_see(
-    blueprint: Blueprint,
-    params: Params,
-    seed: int,
-    *,
-    frozen: tuple[str, ...] = (),
-    steps: int = 300,
-    batch: int = 64,
-    lr: float = 3e-3,
+    blueprint: Blueprint, params: Params, seed: int, *, steps: int = 300, batch: int = 64, lr: float = 3e-3
 ) -> tuple[Params, float]:
-    """Train everything but the decoder and what is `frozen`; returns all parameters and the accuracy over the last 20
-    batches.
+    """Train everything but the decoder; returns all parameters and the accuracy over the last 20 batches.
 
     A cell counts as right when its size, colour and shape are. Scenes come from the split of the base.
     """
-    width = blueprint.shapes["decoder"]["norm"]["scale"].shape[0]
-    seeing, still = split_frozen(params, ("decoder", *frozen))
+    width = blueprint.shapes["projector"]["second"]["bias"].shape[0]
+    seeing = {name: part for name, part in params.items() if name != "decoder"}
     weights = {"model": seeing, "probe": jnp.zeros((width, sum(ANSWERS)))}
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(optax.warmup_cosine_decay_schedule(0, lr, steps // 10, steps), weight_decay=0.01),
-    )
 
     def loss(weights: Params, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        model = blueprint.module(join(weights["model"], still))
+        model = blueprint.module({**weights["model"], "decoder": params["decoder"]})
         scores = model.image_features(images, PLAIN) @ weights["probe"]  # [B, 9, classes]
         parts = jnp.split(scores, np.cumsum(ANSWERS)[:-1], axis=-1)
         each = [
@@ -59,29 +48,52 @@ def teach_to_see(
         right = [part.argmax(-1) == labels[..., question] for question, part in enumerate(parts)]
         return sum(each, start=jnp.zeros(())).mean(), jnp.all(jnp.stack(right), axis=0).mean()
 
+    weights, accuracies = fit(loss, weights, seed, steps=steps, batch=batch, lr=lr)
+    learnt = {**weights["model"], "decoder": params["decoder"]}
+    features = blueprint.module(learnt).image_features(draw(seed, 0, batch)[0], PLAIN)
+    # The probe has drawn the features out; beside words they should be of a word's size.
+    loudness = jnp.sqrt(jnp.mean(features**2))
+    second = jax.tree.map(lambda leaf: leaf / loudness, learnt["projector"]["second"])
+    learnt["projector"] = {**learnt["projector"], "second": second}
+    return learnt, float(np.mean(accuracies[-20:]))
+
+
+def fit(
+    loss: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    weights: Params,
+    seed: int,
+    *,
+    steps: int,
+    batch: int,
+    lr: float,
+) -> tuple[Params, list[jax.Array]]:
+    """AdamW on `loss(weights, images, labels)`, (scalar, what is to be told of every step), see `draw`; returns weights
+    and what was told."""
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(optax.warmup_cosine_decay_schedule(0, lr, steps // 10, steps), weight_decay=0.01),
+    )
+
     @partial(jax.jit, donate_argnums=(0, 1))
     def update(weights: Params, state: Any, images: jax.Array, labels: jax.Array) -> Any:
-        gradients, accuracy = jax.grad(loss, has_aux=True)(weights, images, labels)
+        gradients, found = jax.grad(loss, has_aux=True)(weights, images, labels)
         updates, state = optimizer.update(gradients, state, weights)
-        return optax.apply_updates(weights, updates), state, accuracy
+        return optax.apply_updates(weights, updates), state, found
 
     weights = jax.tree.map(jnp.copy, weights)
     state = optimizer.init(weights)
-    accuracies = []
+    told = []
     for step in range(steps):
-        drawn = [scene_at(seed, "base", step * batch + k) for k in range(batch)]
-        images = np.stack([np.asarray(render(scene, rng)) for scene, rng in drawn])
-        labels = np.stack([cell_labels(scene) for scene, _ in drawn])
-        weights, state, accuracy = update(weights, state, images, labels)
-        accuracies.append(accuracy)
-    learnt = join(weights["model"], still)
-    features = blueprint.module(learnt).image_features(images, PLAIN)
-    # The probe has drawn the features out; beside words they should be of a word's size.
-    loudness = jnp.sqrt(jnp.mean(features**2))
-    part, last = ("projector", "second") if "projector" in learnt else ("resampler", "output")
-    quieter = jax.tree.map(lambda leaf: leaf / loudness, learnt[part][last])
-    learnt[part] = {**learnt[part], last: quieter}
-    return learnt, float(np.mean(accuracies[-20:]))
+        weights, state, found = update(weights, state, *draw(seed, step, batch))
+        told.append(found)
+    return weights, told
+
+
+def draw(seed: int, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures uint8[batch, 48, 48, 3] and the labels of their cells int32[batch, 9, 3], other ones in every step."""
+    drawn = [scene_at(seed, "base", step * batch + k) for k in range(batch)]
+    images = np.stack([np.asarray(render(scene, rng)) for scene, rng in drawn])
+    return images, np.stack([cell_labels(scene) for scene, _ in drawn])
 
 
 def cell_labels(scene: Scene) -> np.ndarray:

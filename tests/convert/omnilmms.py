@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 from transformers import MistralConfig, MistralForCausalLM
 
+from rlaifv_jax.models.families import OMNILMM
+from rlaifv_jax.shapes import tokenizer as shapes
 from tests.convert.llavas import Tensors, write_weights
 from tests.convert.timm_eva import make_eva
 
@@ -47,6 +50,17 @@ def write_tokenizer(folder: Path, plain: Path, chat: str | None = ZEPHYR, added:
         settings["chat_template"] = chat
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
+
+
+def write_small_world(folder: Path) -> int:
+    """A tokenizer in which every word of the small world and of OmniLMM's system message is one piece, also where a
+    question or an answer begins; returns the size of its vocabulary."""
+    words = dict.fromkeys([*shapes.WORDS, *(word.strip(",.") for word in OMNILMM.speech.system.split())])
+    openings = (*shapes.OPENINGS, "there", "i", "yes", "no", "nothing")
+    with tempfile.TemporaryDirectory() as plain:
+        size = shapes.write_tokenizer(plain, list(words), openings) + len(ADDED)
+        write_tokenizer(folder, Path(plain))
+    return size + -size % 8
 
 
 class TorchResampler(nn.Module):

@@ -25,9 +25,7 @@ from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.settings import Sampling
-from rlaifv_jax.shapes.tokenizer import OMNILMM_LANGUAGE
-from rlaifv_jax.shapes.tokenizer import write_tokenizer as shapes_tokenizer
-from tests.convert.omnilmms import TinyOmniLmm, write_tokenizer
+from tests.convert.omnilmms import TinyOmniLmm, write_small_world, write_tokenizer
 from tests.feedback.chain import make, make_config, read_lines, read_stage, write_answers
 from tests.parity.forward import our_logits, pixels, rows
 from tests.sampling.talker import pictures
@@ -164,7 +162,7 @@ def test_chat(spoken: Spoken) -> None:
 def labeler(tmp_path_factory: pytest.TempPathFactory) -> Spoken:
     """With a tokenizer in which yes and no that begin a line are one token."""
     tokenizer = tmp_path_factory.mktemp("tokenizer")
-    theirs = TinyOmniLmm(vocab=shapes_tokenizer(tokenizer, OMNILMM_LANGUAGE), window=40, seed=2, gain=2)
+    theirs = TinyOmniLmm(vocab=write_small_world(tokenizer), window=40, seed=2, gain=2)
     folder = theirs.write(tmp_path_factory.mktemp("labeler"), tokenizer=tokenizer)
     return Spoken(theirs, Speaker(folder, dtype="float32"))
 

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from rlaifv_jax.shapes.captions import sentence
 from rlaifv_jax.shapes.questions import DESCRIBE, ask_if, ask_what
 from rlaifv_jax.shapes.scene import Thing
-from rlaifv_jax.shapes.tokenizer import LLAVA_LANGUAGE, SYSTEM, WORDS, write_tokenizer
+from rlaifv_jax.shapes.tokenizer import OPENINGS, SYSTEM, WORDS, write_tokenizer
 
 THING = Thing("large", "red", "circle", "top", "left")
 TEXTS = [
@@ -38,7 +38,7 @@ def test_every_word_is_one_piece_wherever_it_stands(model: spm.SentencePieceProc
     for word in WORDS:
         assert model.encode(word, out_type=str) == ["▁" + word]
         assert model.encode(f"the {word} the", out_type=str) == ["▁the", "▁" + word, "▁the"]
-    for word in LLAVA_LANGUAGE.openings:
+    for word in OPENINGS:
         assert model.encode(f"\n{word} the", out_type=str) == ["▁", "<0x0A>", word, "▁the"]
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of hallucination: answers in, scores out. `python -m eval --help`."""

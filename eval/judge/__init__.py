@@ -1,0 +1,1 @@
+"""Language models that judge answers: behind a server, or on the devices here."""
