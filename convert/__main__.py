@@ -8,6 +8,7 @@
 Training, generation and the rest open all of these forms directly, so `import` is a matter of speed and of
 cloud storage: DST of `import` may be gs://bucket/model. `export` writes what the original code (layout
 `original`) or transformers (layout `llava-hf`) opens, tokenizer, processor and generation files included.
+OmniLMM has the layout `original` only.
 Without --dtype every tensor keeps its own dtype, and import → export in the same layout is bit-exact.
 
 Names of the tensors may be those of any of the five LLaVA layouts, in safetensors or PyTorch files, in one
@@ -101,7 +102,7 @@ def run(arguments: Any) -> None:
     size = shard_bytes(arguments.shard_size) if arguments.command == "export" else 0
     check_destination(arguments.source, arguments.destination, arguments.force)
     checkpoint = open_model(arguments.source, arguments.vision_path)
-    if getattr(arguments, "template", None) and checkpoint.family.has_own_template:
+    if getattr(arguments, "template", None) and checkpoint.family.only_own_template:
         raise UserError(f"--template: {checkpoint.family.name} speaks by its tokenizer's own template")
     if arguments.command == "import":
         from convert.load import import_model

@@ -12,8 +12,6 @@ a multiple of 64, so `llava-hf` gets rows appended (the mean of the others; no t
 """
 
 import math
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from convert import layouts
 from convert.decoder import Entry
 from convert.export_files import write_files
+from convert.in_place import in_place_of
 from convert.load import StoredModel
 from convert.safetensors_file import ShardWriter
 from convert.tensors import DTYPES
@@ -43,8 +42,7 @@ def export_model(
 ) -> None:
     """Write weights, config, tokenizer, processor and generation files to `destination`.
 
-    Everything goes to a directory beside it that is renamed at the end: `destination` is complete or absent;
-    an older `destination` is replaced. Memory: one shard.
+    `destination` is complete or absent; an older `destination` is replaced at the end. Memory: one shard.
 
     Args:
       source: from `open_model`; in the same layout, with 'keep', every tensor comes out bit for bit.
@@ -55,20 +53,12 @@ def export_model(
     Raises:
       UserError: no tokenizer where one must be rewritten, or one that cannot be.
     """
-    partial = destination.parent / f".{destination.name}.partial"
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    try:
+    with in_place_of(destination) as partial:
         target = layouts.named(source.family.name, layout if source.family.sees else "original")
         tower = with_tower or layout != "original" or source.notes.tower == "inside"
         rows = target_rows(source, layout)
         write_files(source, partial, layout, rows, dtype, template, tower)
         ShardWriter(partial, shard_bytes).write(_tensors(source, target, rows, dtype, tower))
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    _put_in_place(partial, destination)
 
 
 def target_rows(source: StoredModel, layout: str) -> int:
@@ -131,14 +121,3 @@ def _resize(tensor: np.ndarray, rows: int) -> np.ndarray:
         return tensor[:rows]
     mean = tensor.mean(axis=0, dtype=np.float32).astype(tensor.dtype)
     return np.concatenate([tensor, np.broadcast_to(mean, (rows - len(tensor), tensor.shape[1]))])
-
-
-def _put_in_place(partial: Path, destination: Path) -> None:
-    old = destination.parent / f".{destination.name}.old"
-    if destination.exists():
-        if old.exists():
-            shutil.rmtree(old)
-        os.replace(destination, old)
-    os.replace(partial, destination)
-    if old.exists():
-        shutil.rmtree(old)

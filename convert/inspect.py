@@ -7,9 +7,11 @@ import numpy as np
 from convert.load import open_model
 from convert.orbax_dir import PARAMS, is_orbax_dir
 from convert.tensors import weight_files
+from rlaifv_jax.data.chat_template import OWN
 from rlaifv_jax.models.blueprint import flat
 
 PARTS = {"vision": "image tower", "projector": "projector", "resampler": "resampler", "decoder": "language model"}
+TOWERS = {"inside": "inside the checkpoint", "separate": "beside the checkpoint"}
 
 
 def describe(path: Any, vision_path: Any = None) -> str:
@@ -38,7 +40,7 @@ def describe(path: Any, vision_path: Any = None) -> str:
     decoder, tower = model.config.decoder, []
     if model.family.sees:
         vision = model.config.vision
-        place = f"{vision.layers} layers, {vision.image_size} pixels, {model.notes.tower} the checkpoint"
+        place = f"{vision.layers} layers, {vision.image_size} pixels, {TOWERS[model.notes.tower]}"
         tower = [("tower", place)]
     lines = [
         ("family", model.family.name),
@@ -54,7 +56,7 @@ def describe(path: Any, vision_path: Any = None) -> str:
         ("vocabulary", f"{decoder.vocab_size} rows"),
         ("files", files),
         ("tokenizer", ", ".join(tokenizers) or "none"),
-        ("template", model.template or "not recorded"),
+        ("template", model.template or (OWN if model.family.only_own_template else "not recorded")),
         ("complete", "yes: every tensor is there, in the shape of config.json"),
     ]
     return "\n".join(f"{label + ':':<16}{text}" for label, text in lines)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from convert import layouts
 from convert.decoder import Entry
 from convert.hub import local_directory
+from convert.in_place import in_place_of
 from convert.leaves import FileLeaf, Leaf, match
 from convert.orbax_dir import (
     Notes,
@@ -118,24 +119,20 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
       UserError: what is wrong, in one line.
     """
     if is_orbax_dir(path):
-        return _open_orbax(path)
+        return _open_orbax(path, vision_path)
     directory = local_directory(path, key)
     file = directory / "config.json"
     raw = read_json(file)
     family = family_of(raw, str(file))
     tensors = {name: tensor for name, tensor in read_directory(directory).items() if not layouts.DERIVED.search(name)}
     if vision_path and family is not LLAVA:
-        raise UserError(f"model.vision_path is set, but {directory} is of the family {family.name}, which needs none")
+        raise _no_separate_tower(directory, family)
     separate = family is LLAVA and is_original(raw) and not any("vision_tower." in name for name in tensors)
     tower_path = vision_path or (raw.get("mm_vision_tower") if family is LLAVA else None)
     if separate and not tower_path:
         raise UserError(f"{directory}: has no image tower; set model.vision_path to one")
     tower_directory = local_directory(tower_path, "model.vision_path") if separate else None
-    sizes = (
-        {}
-        if not family.sees
-        else _tower_sizes(family, raw, file, tower_directory, tower_path if family is LLAVA else None)
-    )
+    sizes = {} if not family.sees else _tower_sizes(family, raw, file, tower_directory, tower_path)
     processor = next((d for d in (directory, tower_directory) if d and _processor_files(d)), directory)
     config = family.parse(raw, str(file), sizes, image_statistics(processor))
     plan = blueprint(family.module, config)
@@ -158,25 +155,38 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     return StoredModel(family, config, plan, raw, directory, assets, leaves, notes)
 
 
-def _open_orbax(path: Any) -> StoredModel:
+def _no_separate_tower(directory: Any, family: Family) -> UserError:
+    return UserError(f"a vision path is given, but {directory} is of the family {family.name}, which needs none")
+
+
+def _open_orbax(path: Any, vision_path: Any) -> StoredModel:
     notes = read_notes(path)
     directory = local_assets(path)
     file = directory / "config.json"
     raw = read_json(file)
     family = family_of(raw, str(file))
+    if vision_path and family is not LLAVA:
+        raise _no_separate_tower(path, family)
     config = family.parse(raw, str(file), notes.vision_config, image_statistics(directory))
     plan = blueprint(family.module, config)
     leaves = read_params(path, {name: leaf.shape for name, leaf in flat(plan.shapes).items()}, notes)
     return StoredModel(family, config, plan, raw, directory, _assets(directory), leaves, notes)
 
 
-def import_model(source: StoredModel, directory: Any, template: str | None = None, replace: bool = False) -> None:
-    """Write a model as a directory of this project, every tensor in its own dtype.
+def import_model(source: StoredModel, directory: Any, template: str | None = None) -> None:
+    """Write a model as a directory of this project, every tensor in its own dtype. Memory: a few layers.
 
-    replace: remove what `directory` holds first. Memory: a few layers.
+    An older `directory` is replaced: at the end, or at the beginning in the cloud, which knows no renaming.
     """
-    if replace:
+    if "://" in str(directory):
         clear(directory)
+        _write_model(source, directory, template)
+    else:
+        with in_place_of(Path(directory)) as partial:
+            _write_model(source, partial, template)
+
+
+def _write_model(source: StoredModel, directory: Any, template: str | None) -> None:
     source.save_assets(directory, template, source.mixed_dtypes(), source.notes.tower)
     write_params(directory, source.leaves, source.blueprint)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from convert.leaves import OrbaxLeaf
+from convert.leaves import OrbaxLeaf, check_chunks, damaged
 from convert.tensors import DTYPES
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import Json, read_json
@@ -27,6 +27,7 @@ FORMAT = 1
 NOTES = "rlaifv.json"
 PARAMS = "params"
 CHUNK_BYTES = 64 * 2**20  # a chunk of an array that was in memory; what `write_params` writes has a layer in each
+TOWERS = ("inside", "separate", "none")
 FILE_BYTES = 256 * 2**20  # size of a data file; so much is kept in memory while writing
 
 
@@ -76,12 +77,15 @@ def is_complete(directory: Any) -> bool:
 
 
 def write_assets(directory: Any, files: Iterable[Path], notes: Notes) -> None:
-    """Everything but the parameters: small files as they are, and rlaifv.json. Call it in one process."""
+    """Everything but the parameters: rlaifv.json, then small files as they are. Call it in one process.
+
+    rlaifv.json comes first: what it stands in without parameters `is_unfinished`.
+    """
     target = epath.Path(directory)
     target.mkdir(parents=True, exist_ok=True)
+    (target / NOTES).write_text(json.dumps({"format": FORMAT, **asdict(notes)}, indent=2) + "\n")
     for file in files:
         (target / file.name).write_bytes(file.read_bytes())
-    (target / NOTES).write_text(json.dumps({"format": FORMAT, **asdict(notes)}, indent=2) + "\n")
 
 
 def make_checkpointer() -> Any:
@@ -117,9 +121,17 @@ def read_notes(directory: Any) -> Notes:
     if values.pop("format", None) != FORMAT:
         raise UserError(f"{file}: written by another version of this project; this one reads format {FORMAT}")
     try:
-        return Notes(**values)
+        notes = Notes(**values)
     except TypeError as error:
         raise UserError(f"{file}: {error}") from None
+    dtypes = notes.tensor_dtypes
+    if notes.tower not in TOWERS or not isinstance(dtypes, dict) or not all(map(_is_dtypes, dtypes.values())):
+        raise UserError(f"{file} is damaged: its tower or tensor_dtypes are none; write the model again")
+    return notes
+
+
+def _is_dtypes(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name in DTYPES for name in value)
 
 
 def read_params(directory: Any, shapes: Mapping[str, tuple[int, ...]], notes: Notes) -> dict[str, OrbaxLeaf]:
@@ -147,14 +159,16 @@ def read_params(directory: Any, shapes: Mapping[str, tuple[int, ...]], notes: No
         try:
             store = tensorstore.open(store_spec(params, path, metadata), open=True, read=True, context=context).result()
         except ValueError as error:  # what TensorStore raises for everything
-            reason = str(error).splitlines()[0][:200]
-            raise UserError(f"{params} is damaged, {path} cannot be read: {reason}") from None
+            raise damaged(f"{params}: {path}", error) from None
         if store.shape != shapes[path]:
             wrong.append(f"{path} is {list(store.shape)}, config.json says {list(shapes[path])}")
         recorded = tuple(DTYPES[name] for name in notes.tensor_dtypes.get(path, ()))
-        leaves[path] = OrbaxLeaf(store, recorded)
+        if recorded and len(recorded) != shapes[path][0]:
+            wrong.append(f"{path} has {shapes[path][0]} layers, {NOTES} the dtypes of {len(recorded)}")
+        leaves[path] = OrbaxLeaf(f"{params}: {path}", store, recorded)
     if wrong:
         raise UserError(f"{params}: does not fit config.json; {len(wrong)} differences: {', '.join(wrong[:3])}")
+    check_chunks(leaves, complete=metadata.get("store_array_data_equal_to_fill_value") is True)
     return leaves
 
 
@@ -185,17 +199,24 @@ def local_assets(directory: Any) -> Path:
 
 
 def clear(directory: Any) -> None:
-    """Make a directory that is to be written anew incomplete at once, then empty."""
+    """Make a directory that is to be written anew unfinished at once, then empty but for the sign of that."""
     target = epath.Path(directory)
-    if target.exists():
-        clear_params(directory)
-        target.rmtree()
+    if not target.exists():
+        return
+    clear_params(directory)
+    (target / NOTES).write_text("{}")
+    for entry in target.iterdir():
+        if entry.is_dir():
+            entry.rmtree()
+        elif entry.name != NOTES:
+            entry.unlink()
 
 
 def clear_params(directory: Any) -> None:
-    """Remove the parameters of a directory, if it has any."""
+    """Remove the parameters of a directory, if it has any; first what says that they are whole."""
     params = epath.Path(directory) / PARAMS
     if params.exists():
+        (params / "_METADATA").unlink(missing_ok=True)
         params.rmtree()
 
 

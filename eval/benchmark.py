@@ -1,5 +1,6 @@
 """What a benchmark is: questions, the examination of every answer, and metrics of sums over answers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,10 +48,15 @@ class Row:
 
 
 class Extractor(Protocol):
-    """Finds nouns. name: with its version. is_reference: whether published figures were made with it."""
+    """Finds nouns."""
 
-    name: str
-    is_reference: bool
+    @property
+    def name(self) -> str:
+        """With its version."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether published figures were made with it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Tools:
     swap: bool = False
 
 
-class Benchmark(Protocol):
+class Benchmark(ABC):
     """name: as on the command line. title: for people. stages: what a judge is asked for, in order; () without one.
     optional_judge: whether it also works without. extracts: whether it needs an extractor. headline: metrics that come
     first. higher_is_better: of every metric that has a direction.
@@ -73,12 +79,13 @@ class Benchmark(Protocol):
 
     name: str
     title: str
-    stages: tuple[str, ...]
-    optional_judge: bool
-    extracts: bool
+    stages: tuple[str, ...] = ()
+    optional_judge: bool = False
+    extracts: bool = False
     headline: tuple[str, ...]
     higher_is_better: Mapping[str, bool]
 
+    @abstractmethod
     def items(self, data: Path) -> list[Item]:
         """The questions in the folder or file of data.
 
@@ -86,15 +93,22 @@ class Benchmark(Protocol):
           UserError: a file that is missing or is not what it should be.
         """
 
+    @abstractmethod
     def examine(self, rows: Sequence[Row], tools: Tools) -> None:
         """Fill values, marked and replies of every row, or failed."""
 
+    @abstractmethod
     def counts(self, row: Row) -> dict[str, float]:
         """What a row adds to the sums; the same names for every row."""
 
+    @abstractmethod
     def metrics(self, sums: Sums, mode: Mode) -> dict[str, Any]:
         """Published names → values in percent where the field prints percent; nan where nothing can be said. Works on
         arrays of sums alike."""
+
+    def notes(self, rows: Sequence[Row], tools: Tools) -> list[str]:
+        """What whoever reads the figures has to know."""
+        return []
 
 
 def ratio(part: Any, whole: Any, factor: float = 1.0) -> Any:

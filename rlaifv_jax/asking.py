@@ -34,7 +34,7 @@ class Asking:
             "first row": given.start,
             "n": samples,
             "seed": given.seed,
-            "template": speaker.prompter.template.name,
+            "template": speaker.prompter.voice,
             "image aspect ratio": speaker.prompter.aspect_ratio,
             "dtype": speaker.dtype,
             "cache": given.cache or speaker.dtype,

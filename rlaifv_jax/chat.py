@@ -46,7 +46,8 @@ class Chat:
 
     Args:
       model: Hugging Face directory, hub id, or a directory of this project.
-      options: what `rlaifv_jax.sampling.load.Speaker` takes besides (dtype, tensor, template, pad, vision_path).
+      options: what `rlaifv_jax.sampling.load.Speaker` takes besides (dtype, tensor, template, aspect_ratio,
+        vision_path).
 
     Raises:
       UserError: the model cannot be opened; the message is one line.

@@ -22,6 +22,7 @@ from rlaifv_jax.models.blueprint import cast, join
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.step import TrainState
 
+TRAINED = {"train.vision": False, "train.projector": True}  # and what they were before they could be said
 # Keys that may differ between a run and its continuation: they change no result beyond rounding.
 FREE_KEYS = (
     "output_dir",
@@ -62,8 +63,9 @@ class Checkpoints:
         step = self.manager.latest_step()
         if step is None:
             return None
+        meta = self.meta(step)
+        self._check_trained(flat_config(meta["config"]), flat_config(self.config))
         if not self.config["resume"]["allow_changed"]:
-            meta = self.meta(step)
             check_config(meta["config"], self.config, self.directory.parent)
             if meta.get("data") != self.data:
                 raise UserError(
@@ -73,6 +75,16 @@ class Checkpoints:
         if is_main():
             say(f"going on from step {step} in {self.directory}")
         return step
+
+    def _check_trained(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Optimizer states exist of what is trained alone."""
+        for key, default in TRAINED.items():
+            was, now = before.get(key, default), after.get(key, default)
+            if was != now:
+                raise UserError(
+                    f"{self.directory.parent} holds a run with {key}={was}, now {now}: its optimizer state is of other "
+                    "parameters. Start from one of its models (model.path=…/weights/STEP) in another output_dir."
+                )
 
     def save(self, step: int, state: TrainState, model: str) -> None:
         """Start writing; returns when the arrays may change, not when they are on disk.

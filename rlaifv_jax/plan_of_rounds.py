@@ -15,10 +15,11 @@ import jax
 from rlaifv_jax import flops, published
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.models.families import parse_text
+from rlaifv_jax.models.families import Trained, parse_text
 from rlaifv_jax.rounds import State
 
 PROMPT, ANSWER, CLAIMS, CLAIM, PAIRS = 60, 75, 10, 20, 1.34
+PAIR = [ANSWER, ANSWER], 2 * ANSWER  # branches and targets
 SPLIT, ASK = (200, 120), (300, 150)  # tokens that the language models read and write
 READING, WRITING = 0.40, 0.05  # share of the devices' peak that is assumed
 LLAVA_7B = published.sizes_of("liuhaotian/llava-v1.5-7b")[1]  # type: ignore[index]  # is known
@@ -116,7 +117,7 @@ def _steps(config: Any, asked: int) -> list[Line]:
         Line(
             "train",
             f"reference log-probs, DPO: {epochs:.3g} epochs, {steps:,} steps of {training.train.batch_pairs} pairs",
-            pairs * _read(policy, PROMPT, [ANSWER, ANSWER], 2 * ANSWER) * (1 + 3 * epochs),
+            pairs * (_read(policy, PROMPT, *PAIR) + epochs * _train(policy, training.train)),
             0.0,
         ),
         Line(
@@ -158,6 +159,13 @@ def _read(sizes: Any, prompt: int, branches: list[int] | None = None, targets: i
     """Operations on one prefix with its branches, image included."""
     text = flops.decoder_flops(sizes.decoder, [sizes.image_tokens + prompt], [branches or [0]], [targets])
     return float(text[0]) + flops.image_flops(sizes)
+
+
+def _train(sizes: Any, train: Any) -> float:
+    """Operations of an update on one pair."""
+    branches, targets = PAIR
+    prefix, images = [sizes.image_tokens + PROMPT], [bool(sizes.image_tokens)]
+    return float(flops.row_flops(sizes, prefix, [branches], [targets], images, Trained.of(train))[0])
 
 
 def _write(sizes: Any, prompt: int, answers: int, length: int) -> float:

@@ -95,3 +95,10 @@ def test_rounds_of_the_12b() -> None:
     for stage in ("divide", "question"):
         config.feedback[stage].function = "rlaifv_jax.shapes.claims:split"
     check(config)
+
+
+def test_a_run_goes_on_with_the_parts_it_trains(model: Path, tmp_path: Path) -> None:
+    run(model, tmp_path)
+    for changes in ({"train__projector": False}, {"train__vision": False, "resume__allow_changed": True}):
+        with pytest.raises(UserError, match=r"its optimizer state is of other parameters"):
+            run(model, tmp_path, train__steps=8, **changes)

@@ -22,7 +22,7 @@ class Request:
 @dataclass(frozen=True)
 class Reply:
     """text: what the judge wrote. error: why there is nothing. model: the name that the server gave itself.
-    input_tokens, output_tokens: as the server counts, None where it does not say. cached: whether an earlier run had it.
+    input_tokens, output_tokens: as the server counts, None where it does not say. cached: from an earlier run.
     """
 
     text: str
@@ -44,9 +44,9 @@ class Verdict(Generic[T]):
 
 
 class Judge(Protocol):
-    """settings: what decides the replies, for the report: kind, requested model, host."""
-
-    settings: Mapping[str, Any]
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides the replies, for the report: kind, requested model, host."""
 
     def in_round(self, number: int) -> "Judge":
         """The same judge for another repetition."""

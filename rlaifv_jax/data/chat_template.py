@@ -16,7 +16,7 @@ from rlaifv_jax.data.tokenizer import Tokenizer
 from rlaifv_jax.errors import UserError
 
 OWN = "the tokenizer's own"  # name of all such templates
-PROBE = "\x01"  # a message that is in no text
+PROBE = "\x01" + "Ab, " * 60 + "\x01"  # a message that is in no text, and shows what a template changes or cuts
 
 
 class Speech(NamedTuple):
@@ -53,7 +53,12 @@ class ChatTemplate:
           UserError: it has none, one that cannot be used, or no tokens for images.
         """
         if not tokenizer.chat_template:
-            raise UserError(f"{where} holds no chat template; name the conversation template that it was trained with")
+            way_out = "name the conversation template that it was trained with"
+            if speech.tokens:
+                way_out = (
+                    "put the published model's into tokenizer_config.json ('chat_template') or chat_template.jinja"
+                )
+            raise UserError(f"{where} holds no chat template; {way_out}")
         missing = [token for token in speech.tokens if token not in tokenizer.special_tokens]
         if missing:
             raise UserError(
@@ -67,7 +72,27 @@ class ChatTemplate:
             detail = error.detail if isinstance(error, BadRow) else error
             raise UserError(f"{where}: the tokenizer's chat template cannot be used: {detail}") from None
         end = max((token for token in tokenizer.special_tokens if behind.startswith(token)), key=len, default="")
-        return replace(bare, end=end)
+        found = replace(bare, end=end)
+        if speech.tokens and (fault := found._fault()):
+            raise UserError(f"{where}: the tokenizer's chat template cannot be used: {fault}")
+        return found
+
+    def _fault(self) -> str:
+        """Why pictures, labels or prompts would come out wrong; '' for a template that does what a family counts on."""
+        turns, (question, answer) = (Turn("user", PROBE),), self.headers
+        whole, prompt = self.render(turns, PROBE, image=True), self.render_prompt(turns, image=True)
+        if self.speech.system not in whole:
+            return "it leaves out the system message"
+        if any(whole.count(token) != 1 for token in self.speech.tokens):
+            return f"it does not write {''.join(self.speech.tokens)} as it is, and once"
+        if not self.end:
+            return "no end token follows an answer"
+        if not answer.strip() or not question.strip() or question == answer:
+            return "the headers of questions and answers are not to be told apart"
+        behind = whole.removeprefix(prompt.rstrip())
+        if behind == whole or not behind.lstrip().startswith(PROBE):
+            return "what it writes where an answer is waited for does not lead answers"
+        return ""
 
     # ---------------------------------------------------------------- text
 

@@ -19,7 +19,7 @@ def conversation_of(model: Any, tokenizer: Tokenizer, name: str | None = None) -
     """
     family = model.family
     name = name or model.template
-    if name and family.has_own_template:
+    if name and family.only_own_template:
         raise UserError(
             f"template is {name!r}, but {family.name} shows pictures by tokens of its own; leave it empty for {OWN}"
         )

@@ -50,8 +50,7 @@ class Likelihood:
         self.forward = Forward.of(speaker)
         return {
             "weights": model_fingerprint(self.forward.params, speaker.dtype),
-            "conversation template": speaker.prompter.template.name,
-            "image aspect ratio": speaker.prompter.aspect_ratio,
+            **speaker.prompter.identity,
         }
 
     def units(self, shard: int, records: list[Record]) -> list[Unit]:

@@ -74,8 +74,7 @@ class Score:
         self.forward = Forward.of(self.speaker)
         return {
             "weights": model_fingerprint(self.forward.params, self.speaker.dtype),
-            "conversation template": self.speaker.prompter.template.name,
-            "image aspect ratio": self.speaker.prompter.aspect_ratio,
+            **self.speaker.prompter.identity,
             "answer tokens": dict(zip(WORDS, self.tokens.ids, strict=True)),
         }
 

@@ -1,4 +1,4 @@
-"""The Llama-family decoder: Vicuna here; Mistral, Llama-3 and Yi are other numbers in the same config."""
+"""The Llama-family decoder: Vicuna, Llama-3 and Mistral are other numbers in the same config."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ class Family:
     generation_aspect_ratio: str = "pad"
 
     @property
-    def has_own_template(self) -> bool:
+    def only_own_template(self) -> bool:
         """Whether it speaks by the template of its tokenizer and by no other."""
         return self.sees and not self.template
 

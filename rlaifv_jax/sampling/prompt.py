@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image
 
 from rlaifv_jax.data import images
+from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
 from rlaifv_jax.data.encode import Encoded, is_unicode
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
+from rlaifv_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,19 @@ class Prompter:
         self.template = conversation_of(model, self.tokenizer, template)
         self.aspect_ratio: str = aspect_ratio or model.family.generation_aspect_ratio
 
+    @property
+    def voice(self) -> str:
+        """The template's name; of one that a tokenizer brings along a fingerprint as well, since these are many."""
+        if not isinstance(self.template, ChatTemplate):
+            return self.template.name
+        parts = repr((self.template, self.tokenizer.fingerprint))
+        return f"{self.template.name} ({hashlib.sha256(parts.encode()).hexdigest()[:16]})"
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides prompts, for the manifests of runs."""
+        return {"conversation template": self.voice, "image aspect ratio": self.aspect_ratio}
+
     def pixels(self, picture: Image.Image) -> np.ndarray:
         """An RGB picture → uint8[size, size, 3]. Raises `BadRow` for one that is far too thin."""
         return images.square(picture, self.config.image_size, self.aspect_ratio, self.config.image_mean)
@@ -57,20 +72,26 @@ class Prompter:
     def encode(self, turns: Sequence[Turn], *, image: bool) -> Encoded:
         """Tokens of a conversation that waits for an answer; the image's place is before the first question.
 
-        Raises `BadRow` for a text that is none.
+        Raises `BadRow` for a text that is none, `UserError` for a tokenizer of another model.
         """
         for turn in turns:
             if not is_unicode(turn.text):
                 raise BadRow("not_unicode", "the text contains half of a surrogate pair")
         turns = [turn._replace(text=_without(self.template.image_tags, turn.text)) for turn in turns]
         ids = self.template.tokenize(self.tokenizer, self.template.render_prompt(turns, image=image))
-        return Encoded(np.asarray(ids, np.int32), (), (), self.config.image_tokens if image else 0)
+        encoded = Encoded(np.asarray(ids, np.int32), (), (), self.config.image_tokens if image else 0)
+        if encoded.highest_token >= (rows := self.config.decoder.vocab_size):
+            raise UserError(
+                f"token id {encoded.highest_token}, but the model's vocabulary has {rows} rows; its tokenizer belongs "
+                "to another model"
+            )
+        return encoded
 
     def prompt(self, turns: str | Sequence[Turn], picture: Image.Image | None, name: str, tag: Any = None) -> Prompt:
         """A question, or a conversation, about a picture or none. Raises `BadRow` for what it cannot be asked."""
         if isinstance(turns, str):
             turns = [Turn("user", turns)]
-        if picture is None and not turns[0].text.strip():
+        if picture is None and not _without(self.template.image_tags, turns[0].text).strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
         if picture is not None and not self.config.image_tokens:
             raise BadRow("image_for_text_model", "this model is a language model without a tower")

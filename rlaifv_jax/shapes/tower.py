@@ -35,7 +35,7 @@ def teach_to_see(
     """
     width = blueprint.shapes["projector"]["second"]["bias"].shape[0]
     seeing = {name: part for name, part in params.items() if name != "decoder"}
-    weights = {"model": seeing, "probe": jnp.zeros((width, sum(ANSWERS)))}
+    weights: Params = {"model": seeing, "probe": jnp.zeros((width, sum(ANSWERS)))}
 
     def loss(weights: Params, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = blueprint.module({**weights["model"], "decoder": params["decoder"]})

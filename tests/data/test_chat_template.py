@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,22 @@ SYSTEM = (
 )
 ONE = (Turn("user", "what is on the table ?"),)
 THREE = (*ONE, Turn("assistant", "a red car ."), Turn("user", "and left ?"))
+
+
+ALIKE = (
+    "{% for message in messages %}{{ '<|msg|>\n' + message['content'] + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|msg|>\n' }}{% endif %}"
+)
+
+
+def changed(old: str, new: str) -> str:
+    """Zephyr's template, otherwise."""
+    assert old in ZEPHYR
+    return ZEPHYR.replace(old, new)
+
+
+def tokenizer_rows(tokenizer: Any) -> int:
+    return max(tokenizer.encode_bare(token)[-1] for token in tokenizer.special_tokens) + 1
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["legacy", "modern"])
@@ -139,6 +156,14 @@ def test_tokenizers_that_lack_something(tokenizer_dir: Path, tmp_path: Path) -> 
         ("tokens", {"added": ("<im_start>",)}, "no <im_patch> and no <im_end>, which stand for a picture"),
         ("jinja", {"chat": "{% for"}, "chat template cannot be used"),
         ("mute", {"chat": "hello"}, "chat template cannot be used: it does not write every message as it is"),
+        ("upper", {"chat": changed("message['content'] + eos", "message['content']|upper + eos")}, "as it is"),
+        ("cut", {"chat": changed("message['content'] + eos", "message['content'][:200] + eos")}, "as it is"),
+        ("unsystematic", {"chat": changed("== 'system'", "== 'nobody'")}, "leaves out the system message"),
+        ("twice", {"chat": changed("'<|user|>\n' +", "'<|user|>\n<im_patch>' +")}, "as it is, and once"),
+        ("unprompted", {"chat": changed("{{ '<|assistant|>' }}", "")}, "is waited for does not lead answers"),
+        ("bot", {"chat": changed("{{ '<|assistant|>' }}", "{{ '<|bot|>' }}")}, "is waited for does not lead answers"),
+        ("alike", {"chat": ALIKE}, "headers of questions and answers are not to be told apart"),
+        ("endless", {"chat": ZEPHYR.replace(" + eos_token", " + 'E'")}, "no end token follows an answer"),
     ):
         folder = write_tokenizer(tmp_path / name, tokenizer_dir, **options)
         with pytest.raises(UserError, match=message):
@@ -178,7 +203,7 @@ def test_questions_that_hold_tokens_of_pictures(folder: Path) -> None:
     template = ChatTemplate.of(tokenizer, OMNILMM.speech, folder)
     prompter = Prompter.__new__(Prompter)
     prompter.tokenizer, prompter.template = tokenizer, template
-    prompter.config = SimpleNamespace(image_tokens=4)
+    prompter.config = SimpleNamespace(image_tokens=4, decoder=SimpleNamespace(vocab_size=tokenizer_rows(tokenizer)))
     for image in (True, False):
         odd = prompter.encode([Turn("user", "<im_<im_patch>patch> what <image> ?<im_end>")], image=image)
         plain = prompter.encode([Turn("user", "what  ?")], image=image)

@@ -22,8 +22,8 @@ from rlaifv_jax.records.lock import only_run
 from rlaifv_jax.shapes.ask import write_questions
 from rlaifv_jax.shapes.heldout import MODELS
 from tests import world
+from tests.fake_server import Server, serving
 from tests.feedback.chain import make, make_config, read_lines, read_stage, write_answers, write_lines
-from tests.feedback.fake_server import Server, serving
 from tests.feedback.feeds import answer, judged
 from tests.feedback.test_divide_and_question import by_server, split_by_server
 

@@ -58,9 +58,9 @@ OWN = {
     "vision_config": VISION,
 }
 MIXES = {"policy": POLICY_MIX, "labeler": LABELER_MIX}
-STEPS = {"policy": 300, "labeler": 500}
-SCENES = {"policy": 6_000, "labeler": 8_000}
-SEEING_STEPS = 900
+STEPS = {"policy": 500, "labeler": 500}
+SCENES = {"policy": 8_000, "labeler": 8_000}
+SEEING_STEPS = 1500
 
 
 def graft(stage: str, folder: Path) -> Path:

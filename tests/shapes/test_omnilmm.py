@@ -32,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_dpo_halves_what_is_made_up(built: Path, tmp_path: Path) -> None:
     """One round of feedback by the shipped labeler, a LLaVA."""
     policy = built / "policy"
-    write_questions(tmp_path, 400, seed=0)
+    write_questions(tmp_path, 600, seed=0)
     config = iterate_shapes.get_config()
     feedback, training = config.feedback, config.training
     feedback.policy.model, feedback.questions = str(policy), str(tmp_path / "questions.jsonl")

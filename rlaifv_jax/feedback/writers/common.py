@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
+from rlaifv_jax.chat_server import is_address
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.settings import Sampling, drawing
 
@@ -53,7 +53,7 @@ class WriterOptions:
             raise UserError(f"{self.key}.requests_per_minute is {self.requests_per_minute}; it must be 0 or more")
         if not 0 < self.timeout < math.inf:
             raise UserError(f"{self.key}.timeout is {self.timeout}; it must be above 0")
-        if self.server and not _is_address(self.server):
+        if self.server and not is_address(self.server):
             raise UserError(f"{self.key}.server is {self.server!r}; an address as http://host:8000/v1 is needed")
         try:
             self.sampling({})
@@ -86,14 +86,6 @@ class Writer(Protocol):
     def write(self, asked: Iterable[tuple[Any, str]], attempt: int = 0) -> Iterator[tuple[Any, Written]]:
         """(tag, prompt) → (tag, text), as they are finished. A text depends on its prompt, the seed and which attempt
         at it this is (from 0) alone."""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that cannot be
-        return False
 
 
 def make_writer(options: WriterOptions, seed: int) -> Writer:

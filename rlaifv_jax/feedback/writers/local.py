@@ -35,7 +35,7 @@ class LocalWriter:
         )
         return {
             "weights": model_fingerprint(speaker.params, speaker.dtype),
-            "conversation template": speaker.prompter.template.name,
+            "conversation template": speaker.prompter.voice,
             "sampling": asdict(self.sampling),
         }
 

@@ -15,30 +15,39 @@ Reply = Callable[[str], str]
 @dataclass
 class Server:
     """answer: prompt → text. faults: what the next requests get instead: a status, 'garbage', 'empty', 'silent',
-    'hang', or 'two', which is a list of two.
+    'hang', 'drop' (nothing at all), 'other' (by another model), 'two', which is a list of two, or 'mumble', which is
+    no list. lives: requests that it replies to before it drops all others; None: it does not die.
 
-    `requests` holds the bodies that came in, `together` the most that were answered at once.
+    `requests` holds the bodies that came in, `keys` their authorization, `together` the most that were answered at
+    once.
     """
 
     answer: Reply
     faults: list[Any] = field(default_factory=list)
     finish: str = "stop"
     pause: float = 0.0
+    lives: int | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
     together: int = 0
     url: str = ""
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def reply(self, body: dict[str, Any]) -> tuple[int, bytes]:
+    def reply(self, body: dict[str, Any]) -> tuple[int, bytes] | None:
+        """Status and body; None for nothing."""
         with self._lock:
             self.requests.append(body)
             self._now += 1
             self.together = max(self.together, self._now)
             fault = self.faults.pop(0) if self.faults else None
+            if self.lives is not None and len(self.requests) > self.lives:
+                fault = "drop"
         time.sleep(self.pause)
         with self._lock:
             self._now -= 1
+        if fault == "drop":
+            return None
         if isinstance(fault, int):
             return fault, json.dumps({"error": {"message": f"fault {fault}"}}).encode()
         if fault == "garbage":
@@ -48,11 +57,19 @@ class Server:
         text = self.answer(body["messages"][-1]["content"])
         if fault == "two":
             text = "- one?\n- two?"
+        if fault == "mumble":
+            text = "hm."
         said = None if fault == "silent" else text
         choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": self.finish}
-        choices = [] if fault == "empty" else [choice]
         return 200, json.dumps(
-            {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "other" if fault == "other" else body["model"],
+                "choices": [] if fault == "empty" else [choice],
+                "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+            }
         ).encode()
 
 
@@ -61,10 +78,15 @@ def serving(server: Server) -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, data = server.reply(body)
+            server.keys.add(self.headers["Authorization"])
+            reply = server.reply(body)
+            if reply is None:
+                return
+            status, data = reply
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            self.send_header("retry-after-ms", "10")  # the client's pause before it tries again
             self.end_headers()
             self.wfile.write(data)
 
@@ -79,3 +101,4 @@ def serving(server: Server) -> Iterator[Server]:
         yield server
     finally:
         httpd.shutdown()
+        httpd.server_close()

@@ -1,0 +1,138 @@
+"""Runs side by side: differences with paired bootstrap intervals, and what papers state."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import registry, scores
+from eval.files import read_rows
+from eval.published import PUBLISHED
+from rlaifv_jax.errors import UserError
+
+ALIKE = ("mode", "extractor", "prompts", "swapped")  # must be the same for a difference to mean anything
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run: its directory, scores.json, and what each question adds to the sums, on average."""
+
+    name: str
+    report: Mapping[str, Any]
+    counts: Mapping[str, Mapping[str, float]]
+
+
+def open_runs(path: Path) -> list[Scored]:
+    """The run in a directory, or all runs in directories below it.
+
+    Raises:
+      UserError: there is none.
+    """
+    files = [path / "scores.json"] if (path / "scores.json").is_file() else sorted(path.glob("*/scores.json"))
+    if not files:
+        raise UserError(f"{path}: holds no run; the --output of python -m eval run or all is needed")
+    return [_open(file, str(path)) for file in files]
+
+
+def _open(file: Path, name: str) -> Scored:
+    try:
+        report = json.loads(file.read_text())
+        counts = _counts(read_rows(file.with_name("items.jsonl")))
+        return Scored(name, {key: report[key] for key in report}, counts) if report["benchmark"] else _broken(file)
+    except (OSError, ValueError, KeyError, TypeError):
+        return _broken(file)
+
+
+def _broken(file: Path) -> Scored:
+    raise UserError(f"{file} is no scores.json of this project, or its items.jsonl is missing; run it again")
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    runs: dict[str, list[dict[str, float]]] = {}
+    for row in rows:
+        runs.setdefault(str(row["id"]), []).append(row["counts"])
+    return {
+        item: {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+        for item, each in runs.items()
+        if all(each)
+    }
+
+
+def table(runs: Sequence[Scored], *, published: bool = True) -> list[dict[str, Any]]:
+    """A block for each benchmark: {"benchmark", "metrics": [names], "rows": [{"name", "values", "differences",
+    "notes"} …]}. A difference is [value, low, high] to the first run of the block."""
+    blocks = []
+    for name in dict.fromkeys(run.report["benchmark"] for run in runs):
+        of_it = [run for run in runs if run.report["benchmark"] == name]
+        metrics = list(dict.fromkeys([*of_it[0].report["headline"], *of_it[0].report["metrics"]]))
+        rows = [_row(run, of_it[0], metrics) for run in of_it]
+        if published:
+            rows += [
+                {"name": f"{one.model} (published)", "values": one.figures[name], "notes": [one.source]}
+                for one in PUBLISHED
+                if name in one.figures
+            ]
+        blocks.append({"benchmark": name, "title": of_it[0].report["title"], "metrics": metrics, "rows": rows})
+    return blocks
+
+
+def _row(run: Scored, first: Scored, metrics: Sequence[str]) -> dict[str, Any]:
+    notes = [f"{run.report['n_failed']} of {run.report['n']} failed"] if run.report["n_failed"] else []
+    row: dict[str, Any] = {"name": run.name, "values": dict(run.report["metrics"]), "notes": notes}
+    if run is first:
+        return row
+    notes += [f"another {key} than {first.name}" for key in ALIKE if run.report.get(key) != first.report.get(key)]
+    judges = [(one.report["judge"] or {}).get("model") for one in (run, first)]
+    notes += [f"another judge than {first.name}"] if judges[0] != judges[1] else []
+    row["differences"] = differences(run, first, metrics)
+    return row
+
+
+def differences(run: Scored, first: Scored, metrics: Sequence[str]) -> dict[str, list[float]]:
+    """[difference, low, high] on the questions that both answered, the same draws for both."""
+    both = [item for item in first.counts if item in run.counts]
+    if not both:
+        return {}
+    benchmark, mode = registry.get(run.report["benchmark"]), run.report["mode"]
+    drawn = scores.draws(len(both), 0)
+    mine, theirs = ([one.counts[item] for item in both] for one in (run, first))
+    values = [scores.metrics_of(benchmark, counts, mode) for counts in (mine, theirs)]
+    many = [scores.resampled(benchmark, counts, mode, drawn) for counts in (mine, theirs)]
+    found = {}
+    for name in metrics:
+        here, there = (one.get(name) for one in values)
+        gap = np.asarray(many[0].get(name)) - np.asarray(many[1].get(name)) if name in many[0] else np.array(np.nan)
+        if here is not None and there is not None and gap.ndim and np.isfinite(gap).all():
+            low, high = np.percentile(gap, (2.5, 97.5))
+            found[name] = [here - there, float(low), float(high)]
+    return found
+
+
+def text(blocks: Sequence[Mapping[str, Any]], columns: int = 4) -> str:
+    """For a terminal: the first metrics of every benchmark."""
+    lines = []
+    for block in blocks:
+        names = block["metrics"][:columns]
+        width = max(len(row["name"]) for row in block["rows"]) + 2
+        lines.append(f"{block['title']}")
+        lines.append(" " * width + "".join(f"{name:>30}" for name in names))
+        for row in block["rows"]:
+            cells = "".join(f"{_cell(row, name):>30}" for name in names)
+            notes = f"   {'; '.join(row['notes'])}" if row["notes"] else ""
+            lines.append(f"{row['name']:<{width}}{cells}{notes}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    value = row["values"].get(name)
+    if value is None:
+        return "–"
+    difference = row.get("differences", {}).get(name)
+    if difference is None:
+        return f"{value:.2f}"
+    gap, low, high = difference
+    return f"{value:.2f} {gap:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -1,0 +1,74 @@
+"""Answers for a benchmark, by this project's engine or by transformers, into a file that either can be scored from."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.benchmark import Item
+from rlaifv_jax.cli import say
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.records.settings import write_whole
+
+ENGINES = ("jax", "transformers")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The original's for evaluation: three beams, nothing drawn, up to 1,024 tokens. append: text behind every
+    question. vision_path, template, dtype, tensor, slots: as `rlaifv_jax.generate` takes them."""
+
+    model: str
+    engine: str = "jax"
+    num_beams: int = 3
+    temperature: float = 0.0
+    max_new_tokens: int = 1024
+    append: str = ""
+    vision_path: str = ""
+    template: str = ""
+    dtype: str = ""
+    tensor: int = 0
+    slots: int = 0
+    seed: int = 0
+
+
+def answer(items: Sequence[Item], data: Path, output: Path, how: Generation) -> Path:
+    """Write OUTPUT/questions.jsonl and OUTPUT/answers.jsonl; what is finished there already is not asked again.
+
+    Raises:
+      UserError: pictures are missing, or the model cannot answer.
+    """
+    folder = data if data.is_dir() else data.parent
+    if missing := [item.image_id or item.id for item in items if not item.image]:
+        raise UserError(
+            f"{len(missing)} of {len(items)} pictures are not in {folder}/images, the first of them {missing[0]}; "
+            "python -m eval data says where they are from"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    questions, answers = output / "questions.jsonl", output / "answers.jsonl"
+    lines = (
+        {"ds_question_id": item.id, "question": f"{item.question}{how.append}", "image": item.image} for item in items
+    )
+    write_whole(questions, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    say(f"{len(items)} questions, answered by {how.model}")
+    if how.engine == "transformers":
+        from eval.torch_engine import generate
+
+        generate(how, questions, answers, folder)
+    else:
+        _by_jax(how, questions, answers, folder)
+    return answers
+
+
+def _by_jax(how: Generation, questions: Path, answers: Path, folder: Path) -> None:
+    from rlaifv_jax import generate
+
+    options: dict[str, Any] = {
+        **{name: value for name, value in asdict(how).items() if name not in ("engine", "append")},
+        "questions": questions,
+        "output": answers,
+        "image_folder": folder,
+    }
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value or name == "temperature"]
+    generate.generate(generate.parse_arguments([*given, "--n=1"]))

@@ -1,0 +1,124 @@
+"""Replies on disk: what was paid for is asked for once."""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlaifv_jax.chat_server import Said
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.records.lock import lock
+
+
+@dataclass(frozen=True)
+class Known:
+    """A reply that the cache holds. earlier: whether it is an earlier run's."""
+
+    said: Said
+    earlier: bool
+
+
+class ReplyCache:
+    """A JSONL file, a line for each reply, appended and flushed as it comes. Safe to share between threads.
+
+    What no longer is a whole line of ours, as a kill leaves it at the end, is left out and asked for again. Of two
+    lines for the same request the later one counts.
+
+    Args:
+      read_only: nothing is made or locked, for a look at what is there.
+
+    Raises:
+      UserError: another run has the file open, or it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False):
+        self.path = path
+        self._lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
+        self._file = None
+        try:
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
+                lock(self._file, path)
+                _end_last_line(path)
+            self._known = dict(_entries(path))
+        except OSError as error:
+            raise UserError(f"{path} cannot hold the judge's replies: {error.strerror}") from None
+        except UserError:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __enter__(self) -> "ReplyCache":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def get(self, key: str) -> Known | None:
+        with self._lock:
+            return self._known.get(key)
+
+    def turn(self, key: str) -> threading.Lock:
+        """Held by who asks, so that the same is never asked twice at once and then answered in two ways."""
+        with self._lock:
+            return self._turns.setdefault(key, threading.Lock())
+
+    def add(self, key: str, request: Mapping[str, Any], said: Said) -> None:
+        """request: what the key was made of, for people. Raises `OSError` where the disk is full."""
+        if self._file is None:
+            raise ValueError(f"{self.path} is not open for writing")
+        line = json.dumps({"key": key, "request": dict(request), **asdict(said)}) + "\n"
+        with self._lock:
+            self._known[key] = Known(said, earlier=False)
+            self._file.write(line)
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+
+
+def key_of(request: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that decides a reply."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Known]]:
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for line in file:
+            if (entry := _entry(line)) is not None:
+                yield entry
+
+
+def _entry(line: bytes) -> tuple[str, Known] | None:
+    try:
+        entry = json.loads(line)
+        said = Said(**{name: entry[name] for name in Said.__dataclass_fields__})
+        key = entry["key"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    whole = isinstance(key, str) and isinstance(said.text, str | None) and isinstance(said.model, str)
+    return (key, Known(said, earlier=True)) if whole else None
+
+
+def _end_last_line(path: Path) -> None:
+    """A kill may have cut it; where only its end is missing, it still is a reply."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end == len(data):
+        return
+    if _entry(data[end:]) is None:
+        os.truncate(path, end)
+    else:
+        with open(path, "ab") as file:
+            file.write(b"\n")

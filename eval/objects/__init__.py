@@ -1,0 +1,1 @@
+"""Objects that a text mentions, as classes of COCO."""
