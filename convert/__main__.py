@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--with-tower",
         action="store_true",
-        help="write the image tower even where the source came without one",
+        help="LLaVA alone: write the image tower even where the source came without one",
     )
     return top
 
@@ -76,11 +76,13 @@ def check_destination(source: str, destination: str, force: bool) -> None:
         raise UserError(f"{destination} contains SRC; write to another directory")
     if target.exists() and not target.is_dir():
         raise UserError(f"{destination} is a file; DST must be a directory")
+    if os.path.ismount(destination):
+        raise UserError(f"{destination} is a mount point, which cannot be replaced; write to a directory below it")
     filled = target.exists() and next(iter(target.iterdir()), None) is not None
-    if filled and not force and not is_unfinished(destination):
-        raise UserError(f"{destination} is not empty; --force replaces it")
     if filled and not any((target / name).exists() for name in ("config.json", "rlaifv.json")):
         raise UserError(f"{destination} holds something that is no model; remove it yourself, or write elsewhere")
+    if filled and not force and not is_unfinished(destination):
+        raise UserError(f"{destination} is not empty; --force replaces it")
 
 
 def run(arguments: Any) -> None:
@@ -107,7 +109,7 @@ def run(arguments: Any) -> None:
     if arguments.command == "import":
         from convert.load import import_model
 
-        import_model(checkpoint, arguments.destination, arguments.template, replace=True)
+        import_model(checkpoint, arguments.destination, arguments.template)
     else:
         if "://" in arguments.destination:
             raise UserError("export writes to a local directory; copy it to the cloud afterwards")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def in_place_of(destination: Path) -> Iterator[Path]:
-    """An empty directory beside `destination` to write to; at the end of the block it takes the place of what was there.
+    """An empty directory to write to, beside `destination`, whose place it takes at the end of the block.
 
     What was there stays as it is until then, so the disk needs room for both. What a kill leaves behind, in hidden
     directories beside `destination`, the next call clears away.

@@ -1,4 +1,4 @@
-"""Where a parameter comes from: tensors of Hugging Face files, or an array that Orbax wrote."""
+"""Where a parameter comes from: tensors of Hugging Face files here, an array that Orbax wrote in convert.orbax_leaf."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -44,65 +44,6 @@ class FileLeaf:
     def read(self, layer: int | None, index: Index = ()) -> np.ndarray:
         entry, tensor = self.entries[layer or 0], self.tensors[layer or 0]
         return tensor.read(entry.ours(index, tensor.shape), entry.axes)
-
-
-@dataclass(frozen=True)
-class OrbaxLeaf:
-    """A parameter in a `params/` directory, read slice by slice through TensorStore.
-
-    where: directory and name, for messages. recorded: dtypes of the layers in the imported files, where they were not
-    all the same.
-    """
-
-    where: str
-    store: Any
-    recorded: tuple[np.dtype, ...] = ()
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.store.dtype.numpy_dtype)
-
-    def dtype_of(self, layer: int | None) -> np.dtype:
-        return self.recorded[layer or 0] if self.recorded else self.dtype
-
-    def read(self, layer: int | None, index: Index = ()) -> np.ndarray:
-        part = self.store if layer is None else self.store[layer]
-        try:
-            return np.array(part[index].read().result() if index else part.read().result())
-        except ValueError as error:  # what TensorStore raises for everything
-            raise damaged(self.where, error) from None
-
-
-def damaged(where: str, error: ValueError) -> UserError:
-    """What to say of an array that TensorStore cannot read."""
-    reason = str(error).splitlines()[0][:200]
-    return UserError(f"{where} is damaged or incomplete ({reason}); copy or write the model again")
-
-
-def check_chunks(leaves: Mapping[str, OrbaxLeaf], *, complete: bool) -> None:
-    """Look that the data of the arrays is there, down to the last byte of every chunk; what it says, reading will tell.
-
-    complete: whether every chunk was written, those of nothing but zeros too.
-
-    Raises:
-      UserError: naming the first array that lacks any.
-    """
-    stores = {path: leaf.store.kvstore for path, leaf in leaves.items()}
-    keys, tails = {}, {}
-    try:  # all at once: in the cloud each takes a while
-        listed = {path: store.list() for path, store in stores.items()}
-        for path, keys in listed.items():
-            chunks = [key for key in keys.result() if key not in NO_CHUNKS]
-            tails[path] = [stores[path].read(key, byte_range=slice(-1, None)) for key in chunks]
-        for path, leaf in leaves.items():
-            grid = zip(leaf.store.shape, leaf.store.chunk_layout.write_chunk.shape, strict=True)
-            chunks = math.prod(-(-length // chunk) for length, chunk in grid)
-            lacking = sum(tail.result().value == b"" for tail in tails[path])  # of a file that is not there
-            lacking += chunks - len(tails[path]) if complete else 0
-            if lacking:
-                raise UserError(f"{leaf.where} lacks {lacking} of its {chunks} chunks; copy or write the model again")
-    except ValueError as error:
-        raise damaged(leaves[path].where, error) from None
 
 
 def _wider(one: np.dtype, other: np.dtype) -> np.dtype:

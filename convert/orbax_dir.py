@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from convert.leaves import OrbaxLeaf, check_chunks, damaged
+from convert.orbax_leaf import OrbaxLeaf, check_chunks, damaged
 from convert.tensors import DTYPES
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import Json, read_json

@@ -74,14 +74,23 @@ def test_lexicon_text_and_marks():
     assert extractor.marked(answer, []) == []
 
 
+class Said(list):
+    """Tokens of a text, which is similar to another as far as their words are the same."""
+
+    def similarity(self, other):
+        mine, theirs = ({token.text for token in one} for one in (self, other))
+        return len(mine & theirs) / len(mine | theirs)
+
+
 class Pipeline:
     """As spaCy's: every word a noun but the first; lemmas without the last s."""
 
-    def __init__(self):
+    def __init__(self, vectors=0):
         self.meta = {"name": "core_web_trf", "version": "3.7.3"}
+        self.vocab = SimpleNamespace(vectors_length=vectors)
 
     def __call__(self, text):
-        place, tokens = 0, []
+        place, tokens = 0, Said()
         for number, word in enumerate(text.split()):
             place = text.index(word, place)
             tag = "DT" if not number else "NNP" if word[0].isupper() else "NN"
@@ -95,9 +104,9 @@ def spacy(monkeypatch):
     module.__version__ = "3.7.5"
 
     def load(name):
-        if name not in ("en_core_web_trf", "en_core_web_sm"):
+        if name not in ("en_core_web_trf", "en_core_web_sm", "en_core_web_lg"):
             raise OSError(f"[E050] Can't find model '{name}'.\nIt doesn't seem to be a package.")
-        return Pipeline()
+        return Pipeline(vectors=300 if name.endswith("lg") else 0)
 
     module.load = load
     monkeypatch.setitem(sys.modules, "spacy", module)
@@ -110,6 +119,12 @@ def test_only_one_pipeline_is_the_reference(spacy):
     assert (other.name, other.is_reference) == ("spacy:en_core_web_sm-3.7.3", False)
 
 
+def test_vectors_tell_what_is_similar(spacy):
+    large, small = make_extractor("spacy:en_core_web_lg"), make_extractor("spacy:en_core_web_sm")
+    assert large.similar("red dog", "red cat") == pytest.approx(1 / 3)
+    assert (large.similarity, small.similarity, small.similar) == (large.name, "", None)
+
+
 def test_spacys_own_lemmas_and_tags_count_as_published(spacy):
     extractor = make_extractor("spacy:en_core_web_trf")
     listed = ["dogs", "scissors", "Dog", "water bottle"]
@@ -119,8 +134,8 @@ def test_spacys_own_lemmas_and_tags_count_as_published(spacy):
 
 
 def test_a_missing_pipeline_is_not_replaced(spacy):
-    with pytest.raises(UserError, match=r"python -m spacy download en_core_web_lg.*not spaCy's") as raised:
-        make_extractor("spacy:en_core_web_lg")
+    with pytest.raises(UserError, match=r"python -m spacy download en_core_web_md.*not spaCy's") as raised:
+        make_extractor("spacy:en_core_web_md")
     assert "\n" not in str(raised.value)
 
 

@@ -31,7 +31,8 @@ class ObjectExtractor(Protocol):
 
 @dataclass
 class ByTokens:
-    """tagged: whether the analyzer tags, which phrases need."""
+    """tagged: whether the analyzer tags, which phrases need. similar: two words, from -1 to 1, where the analyzer has
+    vectors; similarity: the name of these."""
 
     name: str
     is_reference: bool
@@ -39,6 +40,8 @@ class ByTokens:
     vocabulary: Vocabulary
     tagged: bool = True
     world: str = "coco"
+    similar: Callable[[str, str], float] | None = None
+    similarity: str = ""
 
     def __post_init__(self) -> None:
         # A text comes again: in the other mode, to be marked, or because it is a phrase as short as "man".

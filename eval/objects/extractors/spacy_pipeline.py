@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ class SpacyAnalyzer:
 
     def tokens(self, text: str) -> Sequence[Token]:
         return [Token(token.text, token.lemma_, token.tag_, token.idx) for token in self.pipeline(text)]
+
+    def similar(self, one: str, other: str) -> float:
+        return float(self.pipeline(one).similarity(self.pipeline(other)))
 
 
 def spacy_pipeline(name: str) -> ByTokens:
@@ -47,7 +51,11 @@ def spacy_pipeline(name: str) -> ByTokens:
     meta = pipeline.meta
     own = Path(name).name if Path(name).exists() else name
     version = meta.get("version", "?")
-    return ByTokens(f"spacy:{own}-{version}", name == REFERENCE, SpacyAnalyzer(pipeline), vocabulary.load())
+    analyzer, full = SpacyAnalyzer(pipeline), f"spacy:{own}-{version}"
+    found = ByTokens(full, name == REFERENCE, analyzer, vocabulary.load())
+    if pipeline.vocab.vectors_length:
+        found = replace(found, similar=analyzer.similar, similarity=full)
+    return found
 
 
 def _refuse_impostor(name: str, version: str) -> None:
