@@ -134,7 +134,7 @@ def main() -> None:
     def command() -> None:
         try:
             run(arguments)
-        except OSError as error:  # of DST or SRC; nothing else is opened here
+        except (OSError, ImportError) as error:  # of DST or SRC; what a gs:// path needs is not installed
             raise UserError(str(error)) from None
 
     sys.exit(guard(command))

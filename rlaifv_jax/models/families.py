@@ -82,9 +82,8 @@ def is_original(raw: Json) -> bool:
 
 def tower_of(raw: Json) -> Json | None:
     """The tower's sizes where config.json itself holds them."""
-    if is_original(raw):
-        return raw.get("vision_config")
-    return raw.get("vision_config") or CLIP_L_336
+    embedded = raw.get("vision_config")
+    return CLIP_L_336 if embedded in (None, {}) and not is_original(raw) else embedded
 
 
 def parse_llava(
@@ -113,6 +112,7 @@ def parse_llava(
         top.expect("mm_patch_merge_type", ("flat",), "flat")
         top.expect("mm_use_im_start_end", (False,), False)
         top.expect("mm_use_im_patch_token", (False,), False)
+        top.text("mm_vision_tower")
         top.expect("image_aspect_ratio", ("pad", "square", "crop"), "square")
         text, layer_key = top, "mm_vision_select_layer"
     else:
@@ -205,7 +205,7 @@ FAMILIES: dict[str, Family] = {
 def family_of(raw: Json, file: str) -> Family:
     """The family of a config.json. Raises `UserError` with the known ones otherwise."""
     kind = raw.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise UserError(f"{file}: model_type is {kind!r}, which is not supported; known are {known}")
     return FAMILIES[kind]

@@ -5,13 +5,14 @@ A setting that this project does not compute is an error naming file, key and va
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
 
 from rlaifv_jax.data.images import CLIP_MEAN
-from rlaifv_jax.errors import UserError
+from rlaifv_jax.errors import UserError, shortened
 from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.eva02 import Eva02Config
@@ -52,6 +53,9 @@ KNOWN_TOWERS: dict[str, Json] = {
 }
 
 
+LARGEST = 2**31 - 1  # what JAX counts with
+
+
 def read_json(file: Any) -> Json:
     """A JSON object from a local path or a gs:// one. Raises `UserError` naming the file."""
     path = epath.Path(file)
@@ -59,11 +63,17 @@ def read_json(file: Any) -> Json:
         value = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    """A finite one, within what a float can be."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max  # false of nan
 
 
 @dataclass(frozen=True)
@@ -73,14 +83,24 @@ class Section:
     values: Json
     where: str  # e.g. '/models/llava/config.json: text_config.'
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, dict):
+            raise UserError(f"{self.where.rstrip('.')} is {self.values!r}; an object is needed")
+
     def get(self, key: str, default: Any) -> Any:
         value = self.values.get(key)
         return default if value is None else value
 
+    def text(self, key: str) -> str | None:
+        value = self.get(key, None)
+        if not isinstance(value, str | None):
+            raise UserError(f"{self.where}{key} is {value!r}; a text is needed")
+        return value
+
     def number(self, key: str, default: float | None = None) -> Any:
         value = self.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise UserError(f"{self.where}{key} is {value!r}; a positive number is needed")
+        if not _is_number(value) or value <= 0:
+            raise UserError(f"{self.where}{key} is {shortened(repr(value))}; a positive number is needed")
         return value
 
     def count(self, key: str, default: int) -> int:
@@ -88,6 +108,8 @@ class Section:
         value = self.number(key, default)
         if value != int(value):
             raise UserError(f"{self.where}{key} is {value!r}; a whole number is needed")
+        if value > LARGEST:
+            raise UserError(f"{self.where}{key} is {value!r}; no model is so large")
         return int(value)
 
     def parts(self, whole: str, size: int, part: str, count: int) -> None:
@@ -105,10 +127,7 @@ class Section:
 
     def below(self, key: str) -> "Section":
         """The object under `key`; empty when there is none."""
-        value = self.get(key, {})
-        if not isinstance(value, dict):
-            raise UserError(f"{self.where}{key} is {value!r}; an object is needed")
-        return Section(value, f"{self.where}{key}.")
+        return Section(self.get(key, {}), f"{self.where}{key}.")
 
 
 MISTRALS = ("mistral", "omnilmm")  # kinds with the defaults of MistralConfig
@@ -212,8 +231,8 @@ def image_statistics(directory: Any) -> tuple[tuple[float, float, float], tuple[
 
 
 def _channels(value: Any, where: str) -> tuple[float, float, float]:
-    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(x, int | float) for x in value):
-        raise UserError(f"{where} is {value!r}; three numbers are needed")
-    if where.endswith("image_std") and not all(x > 0 for x in value):
+    if not isinstance(value, list) or len(value) != 3 or not all(_is_number(x) and 0 <= x <= 1 for x in value):
+        raise UserError(f"{where} is {value!r}; three numbers between 0 and 1 are needed")
+    if where.endswith("image_std") and 0 in value:
         raise UserError(f"{where} is {value!r}; three numbers above 0 are needed")
     return (float(value[0]), float(value[1]), float(value[2]))
