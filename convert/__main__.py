@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--vision-path", help="the CLIP tower, for checkpoints without one (directory or hub id)")
     target = argparse.ArgumentParser(add_help=False)
     target.add_argument("destination", metavar="DST", help="directory to write")
-    target.add_argument("--force", action="store_true", help="replace what DST holds")
+    target.add_argument(
+        "--force", action="store_true", help="replace what DST holds, at the end; the disk holds both till then"
+    )
     target.add_argument("--template", help="conversation template the model was trained with, e.g. llava_v1")
     commands.add_parser("inspect", parents=[source], help="say what SRC is, from headers alone")
     commands.add_parser("import", parents=[source, target], help="write SRC as a directory of this project")

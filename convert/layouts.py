@@ -57,6 +57,22 @@ DERIVED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 # A CLIP directory also holds the text half of CLIP.
 CLIP_TEXT = re.compile(r"^(text_model\..*|text_projection\.weight|visual_projection\.weight|logit_scale)$")
 CLIP_PREFIXES = ("vision_model.", "")
+# The layers of a part in whatever layout.
+LAYERS = {
+    "image tower": re.compile(r"\b(?:encoder\.layers|blocks)\.(\d+)\."),
+    "language model": re.compile(r"(?<!encoder\.)\blayers\.(\d+)\."),
+}
+
+
+def check_layers(part: str, wanted: int, found: Collection[str], where: Any) -> None:
+    """Raise `UserError` unless the tensors `found` are those of `wanted` layers; `part` is one of LAYERS."""
+    there = len({match[1] for name in found if (match := LAYERS[part].search(name))})
+    if there < wanted:
+        names = "" if there else f"; they are called {', '.join(sorted(found)[:3])}"
+        raise UserError(
+            f"{where}: config.json says num_hidden_layers={wanted} of the {part}, the tensors are those of "
+            f"{there} layers, so {wanted - there} are missing{names}"
+        )
 
 
 def named(family: str, name: str) -> Layout:

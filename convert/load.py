@@ -29,7 +29,7 @@ from convert.write_params import write_params
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
 from rlaifv_jax.models.families import LLAVA, Family, family_of, is_original, tower_of
-from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, image_statistics, read_json
+from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, Section, image_statistics, read_json
 
 # Small files that travel with a model.
 ASSET_SUFFIXES = (".json", ".model", ".jinja", ".txt")
@@ -124,17 +124,22 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     file = directory / "config.json"
     raw = read_json(file)
     family = family_of(raw, str(file))
-    tensors = {name: tensor for name, tensor in read_directory(directory).items() if not layouts.DERIVED.search(name)}
+    tensors = read_directory(directory)
     if vision_path and family is not LLAVA:
         raise _no_separate_tower(directory, family)
     separate = family is LLAVA and is_original(raw) and not any("vision_tower." in name for name in tensors)
-    tower_path = vision_path or (raw.get("mm_vision_tower") if family is LLAVA else None)
+    named = Section(raw, f"{file}: ").text("mm_vision_tower")
+    tower_path = vision_path or (named if family is LLAVA else None)
     if separate and not tower_path:
         raise UserError(f"{directory}: has no image tower; set model.vision_path to one")
     tower_directory = local_directory(tower_path, "model.vision_path") if separate else None
     sizes = {} if not family.sees else _tower_sizes(family, raw, file, tower_directory, tower_path)
+    towers = _tower_tensors(tower_directory) if tower_directory else tensors
     processor = next((d for d in (directory, tower_directory) if d and _processor_files(d)), directory)
     config = family.parse(raw, str(file), sizes, image_statistics(processor))
+    layouts.check_layers("language model", config.decoder.layers, tensors, directory)
+    if family.sees:
+        layouts.check_layers("image tower", config.vision.layers, towers, tower_directory or directory)
     plan = blueprint(family.module, config)
     shapes = {name: leaf.shape for name, leaf in flat(plan.shapes).items()}
     entries = TABLES[family.name](config)
@@ -143,7 +148,7 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     names = {(entry.part, entry.name): layout.full(entry.part, entry.name) for entry in own}
     leaves = match(own, tensors, names, shapes, directory)
     if tower_directory is not None:
-        leaves |= _tower_leaves(tower_directory, [e for e in entries if e.part == "vision"], shapes)
+        leaves |= _tower_leaves(tower_directory, towers, [e for e in entries if e.part == "vision"], shapes)
     notes = Notes(
         family=family.name,
         source_layout=layout.name,
@@ -197,23 +202,24 @@ def _tower_sizes(family: Family, raw: Json, file: Path, tower_directory: Path | 
         embedded = tower_of(raw) if family is LLAVA else raw.get("vision_config")
         if embedded is not None:
             return embedded
-        if raw.get("mm_vision_tower") in KNOWN_TOWERS:
-            return KNOWN_TOWERS[raw["mm_vision_tower"]]
+        named = raw.get("mm_vision_tower")
+        if named in KNOWN_TOWERS:
+            return KNOWN_TOWERS[named]
         if not tower_path:
-            named = raw.get("mm_vision_tower")
             raise UserError(f"{file}: has no vision_config, and the sizes of mm_vision_tower={named!r} are not known")
         tower_directory = local_directory(tower_path, "model.vision_path")
     values = read_json(tower_directory / "config.json")
-    return values.get("vision_config", values)
+    return Section(values, f"{tower_directory / 'config.json'}: ").below("vision_config").values or values
 
 
-def _tower_leaves(directory: Path, entries: list[Entry], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FileLeaf]:
-    """A CLIP directory, with or without its text half."""
-    tensors: dict[str, LazyTensor] = {
-        name: tensor
-        for name, tensor in read_directory(directory).items()
-        if not layouts.DERIVED.search(name) and not layouts.CLIP_TEXT.match(name)
-    }
+def _tower_tensors(directory: Path) -> dict[str, LazyTensor]:
+    """Those of a CLIP directory, without its text half."""
+    return {name: tensor for name, tensor in read_directory(directory).items() if not layouts.CLIP_TEXT.match(name)}
+
+
+def _tower_leaves(
+    directory: Path, tensors: Mapping[str, LazyTensor], entries: list[Entry], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, FileLeaf]:
     prefix = next((prefix for prefix in layouts.CLIP_PREFIXES if any(name.startswith(prefix) for name in tensors)), "")
     names = {(entry.part, entry.name): prefix + entry.name for entry in entries}
     return match(entries, tensors, names, shapes, directory)

@@ -49,7 +49,7 @@ class OrbaxLeaf:
 def damaged(where: str, error: ValueError) -> UserError:
     """What to say of an array on which TensorStore raises the one exception it has."""
     reason = str(error).splitlines()[0][:200]
-    return UserError(f"{where} is damaged or incomplete ({reason}); copy or write the model again")
+    return UserError(f"{where} is damaged or incomplete ({reason}); copy or write it again")
 
 
 def check_chunks(leaves: Mapping[str, OrbaxLeaf], *, complete: bool) -> None:
@@ -76,4 +76,4 @@ def check_chunks(leaves: Mapping[str, OrbaxLeaf], *, complete: bool) -> None:
             raise damaged(leaf.where, error) from None
         wanted = leaf.chunks if complete else len(last_bytes)
         if there < wanted:
-            raise UserError(f"{leaf.where} lacks {wanted - there} of its {leaf.chunks} chunks; copy the model again")
+            raise UserError(f"{leaf.where} lacks {wanted - there} of its {leaf.chunks} chunks; copy or write it again")

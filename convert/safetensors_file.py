@@ -34,18 +34,25 @@ def read_safetensors(file: Path) -> dict[str, LazyTensor]:
         if not 2 <= length <= min(HEADER_LIMIT, size - 8):
             raise UserError(f"{file}: not a safetensors file, or cut short")
         try:
-            header: dict[str, Any] = json.loads(stream.read(length))
-        except ValueError:
+            header: Any = json.loads(stream.read(length))
+        except (ValueError, RecursionError):
             raise UserError(f"{file}: not a safetensors file (its header is not JSON)") from None
+    if not isinstance(header, dict):
+        raise UserError(f"{file}: not a safetensors file (its header is no JSON object)")
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        dtype = NAMES.get(entry["dtype"])
+        match entry:
+            case {"dtype": str(kind), "shape": [*sizes], "data_offsets": [int(first), int(last)]} if all(
+                isinstance(size, int) and size >= 0 for size in sizes
+            ):
+                shape, start, end = tuple(sizes), 8 + length + first, 8 + length + last
+            case _:
+                raise UserError(f"{file} is damaged: its header does not say where {name} is; fetch the file again")
+        dtype = NAMES.get(kind)
         if dtype is None:
-            raise UserError(f"{file}: {name} is {entry['dtype']}; supported are {', '.join(DTYPES)}")
-        shape = tuple(entry["shape"])
-        start, end = (8 + length + offset for offset in entry["data_offsets"])
+            raise UserError(f"{file}: {name} is {kind}; supported are {', '.join(DTYPES)}")
         if start < 8 + length or end > size or 0 in shape or end - start != math.prod(shape) * dtype.itemsize:
             raise UserError(f"{file}: {name} lies outside the file, which is probably cut short")
         tensors[name] = LazyTensor(file, start, dtype, shape, contiguous(shape))

@@ -5,7 +5,6 @@ alike: map the bytes, slice, copy out. Each read maps its file anew and lets go 
 memory at one tensor however large the model is.
 """
 
-import json
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from rlaifv_jax.errors import UserError
+from convert.layouts import DERIVED
+from rlaifv_jax.errors import UserError, shortened
+from rlaifv_jax.models.hf_config import read_json
 
 Index = tuple[slice, ...]
 
@@ -46,8 +47,11 @@ class LazyTensor:
         last = sum((length - 1) * stride for length, stride in zip(self.shape, self.strides, strict=True))
         start = self.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         length = self.offset - start + (last + 1) * size
-        with open(self.file, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
+        try:
+            with open(self.file, "rb") as file:
+                mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.file}: cut short or gone since it was opened ({error})") from None
         view: np.ndarray = np.ndarray(
             self.shape,
             self.dtype,
@@ -74,12 +78,8 @@ def weight_files(directory: Path) -> list[Path]:
     for name in INDEXES:
         index = directory / name
         if index.exists():
-            try:
-                names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError):
-                raise UserError(f"{index}: not an index of weights (no weight_map)") from None
-            files = [directory / file for file in names]
-            missing = [file.name for file in files if not file.exists()]
+            files = [directory / file for file in sorted(set(_weight_map(index).values()))]
+            missing = [file.name for file in files if not file.is_file()]
             if missing:
                 raise UserError(
                     f"{directory}: {len(missing)} of the {len(files)} files in {name} are missing: "
@@ -87,13 +87,24 @@ def weight_files(directory: Path) -> list[Path]:
                 )
             return files
     for name in SINGLES:
-        if (directory / name).exists():
+        if (directory / name).is_file():
             return [directory / name]
-    raise UserError(f"{directory}: no weights; looked for {', '.join((*INDEXES, *SINGLES))}")
+    raise UserError(f"{directory}: no weights; looked for the files {', '.join((*INDEXES, *SINGLES))}")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Name of a tensor → name of the file beside `index` that holds it."""
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise UserError(f"{index}: not an index of weights (no weight_map)")
+    for name, file in found.items():
+        if not isinstance(file, str) or file in ("", ".", "..") or Path(file).name != file:
+            raise UserError(f"{index}: {shortened(repr(file))}, where {name} shall be, is no name of a file beside it")
+    return found
 
 
 def read_directory(directory: Path) -> dict[str, LazyTensor]:
-    """Name → tensor, from the headers of the weight files only.
+    """Name → tensor, from the headers of the weight files only; those that layouts.DERIVED names are left out.
 
     Raises:
       UserError: a broken or unsafe file, a name in two files, a name of the index that is in no file.
@@ -109,15 +120,12 @@ def read_directory(directory: Path) -> dict[str, LazyTensor]:
         tensors.update(found)
     for index in (directory / name for name in INDEXES):
         if index.exists():
-            promised = json.loads(index.read_text())["weight_map"]
-            lost = [name for name in promised if name not in tensors]
+            lost = [name for name in _weight_map(index) if name not in tensors]
             if lost:
                 raise UserError(f"{index}: {len(lost)} names are not in their files, e.g. {lost[0]}")
             break
-    for name, tensor in tensors.items():
+    kept = {name: tensor for name, tensor in tensors.items() if not DERIVED.search(name)}
+    for name, tensor in kept.items():
         if tensor.dtype not in DTYPES.values():
-            legal = ", ".join(DTYPES)
-            if np.issubdtype(tensor.dtype, np.integer):
-                continue  # position_ids and the like, which are dropped by name
-            raise UserError(f"{tensor.file}: {name} is {tensor.dtype}; supported are {legal}")
-    return tensors
+            raise UserError(f"{tensor.file}: {name} is {tensor.dtype}; supported are {', '.join(DTYPES)}")
+    return kept

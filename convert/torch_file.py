@@ -57,18 +57,17 @@ def read_torch(file: Path) -> dict[str, LazyTensor]:
             f"{file}: not a zip file; it is broken, or written by PyTorch before 1.6; then convert it "
             'where you trust it: torch.save(torch.load("old.bin", map_location="cpu"), "new.bin")'
         )
-    with zipfile.ZipFile(file) as archive:
-        programs = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
-        if len(programs) != 1:
-            raise UserError(f"{file}: no data.pkl inside; this is not a file of torch.save")
-        with archive.open(programs[0]) as stream:
-            reader = _Reader(stream, file, archive, programs[0].removesuffix("data.pkl"))
-            try:
-                state = reader.load()
-            except UserError:
-                raise
-            except Exception as error:
-                raise UserError(f"{file}: its pickle cannot be read ({type(error).__name__}: {error})") from None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            programs = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
+            if len(programs) != 1:
+                raise UserError(f"{file}: no data.pkl inside; this is not a file of torch.save")
+            with archive.open(programs[0]) as stream:
+                state = _Reader(stream, file, archive, programs[0].removesuffix("data.pkl")).load()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{file}: its pickle cannot be read ({type(error).__name__}: {error})") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(

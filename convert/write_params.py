@@ -16,6 +16,7 @@ from tqdm import tqdm
 from convert.leaves import Leaf
 from convert.orbax_dir import CHUNK_BYTES, PARAMS, clear_params, store_spec
 from rlaifv_jax.data.ahead import ahead
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, flat
 
 IN_FLIGHT = 512 * 2**20  # bytes of layers that are being written
@@ -38,7 +39,13 @@ def write_params(directory: Any, leaves: Mapping[str, Leaf], blueprint: Blueprin
     def put(store: Any, piece: np.ndarray) -> None:
         writing.append((piece.nbytes, store.write(piece).commit))
         while sum(size for size, _ in writing) > IN_FLIGHT:
-            writing.popleft()[1].result()
+            done(writing.popleft()[1])
+
+    def done(future: Any) -> Any:
+        try:
+            return future.result()
+        except ValueError as error:  # what TensorStore raises for everything, a full disk too
+            raise UserError(f"{params} cannot be written: {str(error).splitlines()[0]}") from None
 
     def pieces() -> Iterator[tuple[Any, Leaf, int | None]]:
         """Every layer: where it goes, and what is to be read for it."""
@@ -47,7 +54,7 @@ def write_params(directory: Any, leaves: Mapping[str, Leaf], blueprint: Blueprin
             chunks = _chunks(shape, leaf.dtype.itemsize, stacked=stacked)
             metadata = {"shape": shape, "chunks": chunks, "dtype": _zarr_dtype(leaf.dtype), "compressor": COMPRESSOR}
             spec = store_spec(params, path, METADATA) | {"metadata": metadata}
-            store = tensorstore.open(spec, create=True, context=context).result()
+            store = done(tensorstore.open(spec, create=True, context=context))
             for layer in range(shape[0]) if stacked else [None]:
                 yield store if layer is None else store[layer], leaf, layer
 
@@ -61,7 +68,7 @@ def write_params(directory: Any, leaves: Mapping[str, Leaf], blueprint: Blueprin
             put(store, piece)
             bar.update(piece.size)
         while writing:
-            writing.popleft()[1].result()
+            done(writing.popleft()[1])
     tree = {
         str(tuple(path.split("/"))): {
             "key_metadata": [{"key": key, "key_type": 2} for key in path.split("/")],  # 2: a key of a dict

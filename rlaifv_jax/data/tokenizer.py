@@ -15,6 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rlaifv_jax.data.tokenizer_files import (
+    added_ids,
+    added_tokens,
+    chat_template_of,
+    default_template,
+    no_id,
+    read_table,
+    special_names,
+    strip_flags,
+)
 from rlaifv_jax.errors import UserError
 
 SENTENCEPIECE_FILE = "tokenizer.model"
@@ -52,9 +62,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"tokenizer: {folder} is not a directory")
-    if (folder / SENTENCEPIECE_FILE).exists():
+    if (folder / SENTENCEPIECE_FILE).is_file():
         return SentencePieceTokenizer(folder)
-    if (folder / FAST_FILE).exists():
+    if (folder / FAST_FILE).is_file():
         return FastTokenizer(folder)
     raise UserError(
         f"tokenizer: {folder} holds neither {SENTENCEPIECE_FILE} (SentencePiece) nor {FAST_FILE} (fast); "
@@ -74,7 +84,7 @@ class SentencePieceTokenizer:
 
         self._folder = Path(folder)
         file = self._folder / SENTENCEPIECE_FILE
-        settings = _read_json(self._folder / "tokenizer_config.json")
+        settings = read_table(self._folder / "tokenizer_config.json")
         self.legacy = settings.get("legacy") is not False  # absent means legacy, as in transformers 4
         self._add_bos = bool(settings.get("add_bos_token", True))
         blob = file.read_bytes()
@@ -83,13 +93,15 @@ class SentencePieceTokenizer:
             self._model.LoadFromSerializedProto(blob if self.legacy else _without_dummy_blank(blob))
         except Exception as error:
             raise UserError(f"tokenizer: {file} is not a SentencePiece model ({error})") from None
-        names = _special_names(self._folder, settings)
-        self._added = self._added_ids(settings, names)
+        names = special_names(self._folder, settings)
+        tokens = added_tokens(self._folder, settings)
+        self._added = self._added_ids(tokens, names)
         self.special_tokens = tuple(self._added)
         self.turn_ends: tuple[int, ...] = ()
         self.named_tokens = tuple(sorted(names.items()))
-        self.chat_template = _chat_template(self._folder, settings)
-        self._strips = _strip_flags(settings, _read_json(self._folder / "special_tokens_map.json"))
+        self.chat_template = chat_template_of(self._folder, settings)
+        special = read_table(self._folder / "special_tokens_map.json")
+        self._strips = strip_flags([*special.values(), *settings.values(), *tokens.values()])
         self._texts = {number: text for text, number in self._added.items()}
         longest_first = sorted(self._added, key=len, reverse=True)
         self._cut = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
@@ -105,21 +117,26 @@ class SentencePieceTokenizer:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self._folder),)
 
-    def _added_ids(self, settings: dict[str, Any], names: dict[str, str]) -> dict[str, int]:
-        """Every string that is kept whole, with its id: the special ones, then those the files add."""
+    def _added_ids(self, tokens: dict[int, Any], names: dict[str, str]) -> dict[str, int]:
+        """Every string that is kept whole, with its id: the special ones, then those the files add.
+
+        tokens: see `added_tokens`.
+        """
         added = {}
         size = self._model.get_piece_size()
         for name in ("unk_token", "bos_token", "eos_token"):
             number = self._model.piece_to_id(names[name])
             if self._model.id_to_piece(number) == names[name]:
                 added[names[name]] = number
-        for number, token in settings.get("added_tokens_decoder", {}).items():
-            added[token["content"]] = int(number)
-        added |= {text: int(number) for text, number in _read_json(self._folder / "added_tokens.json").items()}
-        for text in names.values():  # named special, in no table: the next free id, as transformers gives it
+        added |= {token["content"]: number for number, token in tokens.items()}
+        added |= added_ids(self._folder)
+        for key, text in names.items():
             if text not in added:
                 piece = self._model.piece_to_id(text)
                 known = self._model.id_to_piece(piece) == text
+                if not known and (key in ("eos_token", "unk_token") or (key == "bos_token" and self._add_bos)):
+                    raise no_id(self._folder, key, text)
+                # Others that are in no table get the next free id, as transformers gives it.
                 added[text] = piece if known else max(size, 1 + max(added.values(), default=-1))
         return added
 
@@ -172,6 +189,7 @@ class FastTokenizer:
     """A `tokenizer.json` through transformers, for models that have no SentencePiece file."""
 
     def __init__(self, folder: str | Path):
+        import tokenizers
         from transformers import AutoTokenizer
 
         self._folder = Path(folder)
@@ -179,19 +197,25 @@ class FastTokenizer:
             self._hf = AutoTokenizer.from_pretrained(str(self._folder))
         except Exception as error:
             raise UserError(f"tokenizer: transformers cannot open {self._folder} ({error})") from None
+        settings = read_table(self._folder / "tokenizer_config.json")
+        text = self._hf.eos_token
         if self._hf.eos_token_id is None:
             raise UserError(f"tokenizer: {self._folder} names no eos_token")
+        added = [token["content"] for token in added_tokens(self._folder, settings).values()]
+        stored = tokenizers.Tokenizer.from_file(str(self._folder / FAST_FILE)).token_to_id(text) is not None
+        if not stored and text not in added and text not in added_ids(self._folder):
+            raise no_id(self._folder, "eos_token", text)
         opens_with_bos = self._hf("a").input_ids[:1] == [self._hf.bos_token_id]
         self.bos_id: int | None = self._hf.bos_token_id if opens_with_bos else None
         self.eos_id: int = self._hf.eos_token_id
         self.pad_id: int = 0 if self._hf.unk_token_id is None else self._hf.unk_token_id
         self.vocab_size = len(self._hf)
         self.legacy = True  # no dummy blanks at all, so nothing to correct in later rounds
-        added = (str(token) for token in self._hf.added_tokens_decoder.values() if token.special)
-        self.special_tokens = tuple(dict.fromkeys([*self._hf.all_special_tokens, *added]))
+        special = (str(token) for token in self._hf.added_tokens_decoder.values() if token.special)
+        self.special_tokens = tuple(dict.fromkeys([*self._hf.all_special_tokens, *special]))
         named = self._hf.special_tokens_map.items()
         self.named_tokens = tuple(sorted((name, text) for name, text in named if isinstance(text, str)))
-        self.chat_template = _default_of(self._hf.chat_template)
+        self.chat_template = default_template(self._hf.chat_template, self._folder)
         ends = self._hf.get_vocab().get(TURN_END)
         self.turn_ends: tuple[int, ...] = () if ends is None else (ends,)
         digest = hashlib.sha256()
@@ -213,59 +237,6 @@ class FastTokenizer:
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of `ids`."""
         return str(self._hf.decode(list(ids), skip_special_tokens=skip_special))
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no file."""
-    if not file.exists():
-        return {}
-    try:
-        value = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"tokenizer: {file} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"tokenizer: {file}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _content(token: Any) -> str | None:
-    """A token is written as plain text or as an object with `content`, by age of the file."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _special_names(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """LLaMA's own names by key, overruled by the map file, then by the configuration."""
-    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    for table in (_read_json(folder / "special_tokens_map.json"), settings):
-        for key in (*names, "pad_token"):
-            if text := _content(table.get(key)):
-                names[key] = text
-    return names
-
-
-def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """In a file of its own, as transformers 5 writes it, or among the settings."""
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        return file.read_text("utf-8")
-    found = settings.get("chat_template")
-    return _default_of({each["name"]: each["template"] for each in found} if isinstance(found, list) else found)
-
-
-def _default_of(found: Any) -> str | None:
-    """A chat template, or the default one of several by name."""
-    return found.get("default") if isinstance(found, dict) else found
-
-
-def _strip_flags(settings: dict[str, Any], special: dict[str, Any]) -> dict[str, tuple[bool, bool]]:
-    """Which special tokens eat the blanks on their left or right; only those that do."""
-    tokens = [token for table in (special, settings) for token in table.values()]
-    tokens += settings.get("added_tokens_decoder", {}).values()
-    flags = {}
-    for token in tokens:
-        if isinstance(token, dict) and "content" in token and (token.get("lstrip") or token.get("rstrip")):
-            flags[token["content"]] = (bool(token.get("lstrip")), bool(token.get("rstrip")))
-    return flags
 
 
 def _without_dummy_blank(blob: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 
 import pytest
@@ -135,4 +136,69 @@ def test_errors_say_which_files_are_missing(tmp_path):
         load_tokenizer(tmp_path / "nowhere")
     (tmp_path / "tokenizer.model").write_bytes(b"this is no model")
     with pytest.raises(UserError, match="not a SentencePiece model"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "where"),
+    [
+        *(
+            ("tokenizer_config.json", {"added_tokens_decoder": value}, "added_tokens_decoder")
+            for value in ([1], "x", {"640": "x"}, {"a": {"content": "x"}}, {"-3": {"content": "x"}}, {"640": {}})
+        ),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"640": {"content": ""}}}, "added_tokens_decoder.640"),
+        *(("added_tokens.json", {"<x>": value}, "added_tokens.json: '<x>'") for value in ("a", None, 1.5, True, -1)),
+        *(("tokenizer_config.json", {"eos_token": value}, "eos_token is") for value in (["</s>"], 5, {"content": 5})),
+        ("special_tokens_map.json", {"eos_token": {"content": 5}}, "special_tokens_map.json: eos_token is"),
+        *(("tokenizer_config.json", {key: "<end>"}, f"'<end>' as its {key}") for key in ("eos_token", "unk_token")),
+        ("tokenizer_config.json", {"bos_token": "<start>"}, "'<start>' as its bos_token"),
+        *(
+            ("tokenizer_config.json", {"chat_template": value}, "chat_template is")
+            for value in ([{"name": "x"}], ["a"], 5, {"default": 4}, [{"name": "default", "template": 4}])
+        ),
+    ],
+)
+def test_values_that_cannot_be(tokenizer_dir, tmp_path, file, values, where):
+    folder = shutil.copytree(tokenizer_dir, tmp_path / "t")
+    old = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(old | values))
+    with pytest.raises(UserError, match=re.escape(where)) as raised:
+        load_tokenizer(folder)
+    assert str(folder) in str(raised.value)
+
+
+def test_what_may_be_left_open(tokenizer_dir, tmp_path):
+    """No table of added tokens, a pad token in no table, a BOS that is not used, templates by name."""
+    folder = shutil.copytree(tokenizer_dir, tmp_path / "t")
+    file = folder / "tokenizer_config.json"
+    chats = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": "y"}]
+    changes = {"added_tokens_decoder": None, "pad_token": "[PAD]", "chat_template": chats}
+    changes |= {"bos_token": "<start>", "add_bos_token": False}
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    tokenizer = load_tokenizer(folder)
+    assert (tokenizer.eos_id, tokenizer.bos_id, tokenizer.chat_template) == (2, None, "y")
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.jinja", "added_tokens.json"])
+def test_files_that_are_no_text(tokenizer_dir, tmp_path, name):
+    folder = shutil.copytree(tokenizer_dir, tmp_path / "t")
+    (folder / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=name):
+        load_tokenizer(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(UserError, match=name):
+        load_tokenizer(folder)
+
+
+def test_an_end_token_that_tokenizer_json_does_not_hold(tokenizer_dir, tmp_path):
+    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.model").unlink(missing_ok=True)
+    file = tmp_path / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps(settings | {"eos_token": "<end>"}))
+    with pytest.raises(UserError, match="'<end>' as its eos_token, which has an id in none of its files"):
+        load_tokenizer(tmp_path)
+    file.write_text(json.dumps(settings | {"chat_template": 5}))
+    with pytest.raises(UserError, match="chat_template is 5"):
         load_tokenizer(tmp_path)
