@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from eval.benchmark import Mode
+from eval.files import read_bytes, text_in
 from rlaifv_jax.errors import UserError
 
 SIMILAR = 0.8  # similarity above which two words mean the same thing
@@ -56,10 +57,10 @@ class Words:
 def read_words(relation: Path, safe: Path) -> Words:
     """Raises `UserError` for files that are not AMBER's."""
     try:
-        related = json.loads(relation.read_text(encoding="utf-8"))
-        lines = safe.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{relation} or {safe.name} cannot be read: {error}") from None
+        related = json.loads(text_in(read_bytes(relation), relation))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{relation} is no JSON ({error})") from None
+    lines = text_in(read_bytes(safe), safe).splitlines()
     if not isinstance(related, dict) or not all(_is_words(others) for others in related.values()):
         raise UserError(f"{relation}: an object of lists of words is needed")
     return Words({thing: tuple(others) for thing, others in related.items()}, tuple(line for line in lines if line))

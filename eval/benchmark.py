@@ -19,13 +19,15 @@ class Item:
     """One question.
 
     id: the benchmark's own, unique. image: base64, a path from the data's folder, or '' where the data has none.
-    image_id: its name or address. category: for metrics by kind. reference: whatever the examination needs.
+    image_id: its name or address; also: other names that it has. category: for metrics by kind. reference: whatever the
+    examination needs.
     """
 
     id: str
     question: str
     image: str = ""
     image_id: str = ""
+    also: tuple[str, ...] = ()
     category: str = ""
     reference: Mapping[str, Any] = field(default_factory=dict)
 
@@ -73,8 +75,8 @@ class Tools:
 
 class Benchmark(ABC):
     """name: as on the command line. title: for people. stages: what a judge is asked for, in order; () without one.
-    optional_judge: whether it also works without. extracts: whether it needs an extractor. headline: metrics that come
-    first. higher_is_better: of every metric that has a direction.
+    optional_judge: whether it also works without. compares: whether it shows a judge two answers. extracts: whether it
+    needs an extractor. headline: metrics that come first. higher_is_better: of every metric that has a direction.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Benchmark(ABC):
     stages: tuple[str, ...] = ()
     optional_judge: bool = False
     extracts: bool = False
+    compares: bool = False
     headline: tuple[str, ...]
     higher_is_better: Mapping[str, bool]
 

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eval import answers as answer_files
 from eval import data as data_files
 from eval import prompts, registry
+from eval.answers import Answers, read
 from eval.benchmark import Benchmark, Item, Row, Tools
+from eval.files import make_folder
 from eval.flags import generation_of
 from eval.judge.request import Judge
 from rlaifv_jax.cli import say
@@ -24,29 +25,39 @@ def run(given: argparse.Namespace) -> int:
 
 
 def all(given: argparse.Namespace) -> int:
-    """Every benchmark whose data is there, one after the other; what one of them lacks does not stop the others."""
-    names = given.benchmarks or list(registry.BENCHMARKS)
-    reports, statuses = {}, {}
-    for name in names:
-        benchmark, why = registry.get(name), ""
-        if given.benchmarks or data_files.is_whole(name, data_files.folder_of(given.data, name)):
-            try:
-                statuses[name], reports[name] = _score(given, benchmark, given.output / name)
-            except UserError as error:
-                if given.benchmarks:
-                    raise
-                why = str(error)
-        else:
-            why = f"its data is not in {given.data}; see python -m eval data {name}"
-        if why:
-            say(f"{name}: left out: {why}")
+    """Every benchmark whose data is there, one after the other; what one of them lacks does not stop the others.
+
+    Returns 1 where one that was named or whose data is there has no score.
+    """
+    benchmarks = [registry.get(name) for name in given.benchmarks or registry.BENCHMARKS]
+    stages = [stage for benchmark in benchmarks for stage in benchmark.stages]
+    prompts.load(stages, given.judge_prompt)
+    reports, status = {}, 0
+    for benchmark in benchmarks:
+        name, output = benchmark.name, given.output / benchmark.name
+        folder = data_files.folder_of(given.data, name)
+        if not given.benchmarks and not data_files.is_there(name, folder):
+            say(f"{name}: left out: its data is not in {given.data}; see python -m eval data {name}")
+            continue
+        own = argparse.Namespace(**vars(given))
+        own.judge_prompt = [text for text in given.judge_prompt if text.partition("=")[0] in benchmark.stages]
+        own.swap_order = given.swap_order and benchmark.compares
+        try:
+            ended, reports[name] = _score(own, benchmark, output)
+        except UserError as error:
+            old = f"; {output} holds an earlier result" if (output / "scores.json").exists() else ""
+            say(f"{name}: not scored: {' '.join(str(error).split())}{old}")
+            ended = 1
+        status = max(status, ended)
     if not reports:
         raise UserError(f"no benchmark can be scored; python -m eval data --data {given.data} says what is missing")
+    if given.dry_run:
+        return status
     print()
     for name, report in reports.items():
-        figures = (f"{key} {_figure(report['metrics'].get(key))}" for key in report.get("headline", ()))
+        figures = (f"{key} {_figure(report['metrics'].get(key))}" for key in report["headline"])
         print(f"{name:<22}" + "   ".join(figures))
-    return max(statuses.values())
+    return status
 
 
 def _figure(value: float | None) -> str:
@@ -59,13 +70,18 @@ def compare(given: argparse.Namespace) -> int:
     blocks = table([run for path in given.runs for run in open_runs(path)], published=not given.no_published)
     print(text(blocks))
     if given.json:
-        given.json.write_text(json.dumps(blocks, indent=2, ensure_ascii=False) + "\n")
+        try:
+            given.json.write_text(json.dumps(blocks, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"--json: {given.json} cannot be written: {error.strerror}") from None
     return 0
 
 
 def data(given: argparse.Namespace) -> int:
     """Returns 1 where something is missing or altered."""
     if given.coco or given.small_world:
+        if given.benchmark not in (None, "object_halbench"):
+            raise UserError(f"--coco and --small-world make data of object_halbench, not of {given.benchmark}")
         from eval.objects.making import make
 
         make(given.data, given.coco, given.small_world, given.matcher)
@@ -74,6 +90,7 @@ def data(given: argparse.Namespace) -> int:
     whole = True
     for name in names:
         folder = data_files.folder_of(given.data, name)
+        folder = folder.parent if folder.is_file() else folder
         print(data_files.describe(name, folder))
         whole = whole and data_files.is_whole(name, folder)
     return 0 if whole else 1
@@ -90,24 +107,33 @@ def _score(given: argparse.Namespace, benchmark: Benchmark, output: Path) -> tup
         )
     if given.judge_model and given.judge_local:
         raise UserError("--judge-model is behind a server and --judge-local is here; give one of them")
+    if given.swap_order and not benchmark.compares:
+        raise UserError(f"--swap-order: {benchmark.name} shows the judge one answer")
+    if judged and not benchmark.stages:
+        say(f"{benchmark.name} asks no judge")
     stages = benchmark.stages if judged else ()
-    told = prompts.load(stages, given.judge_prompt if stages else ())
+    told = prompts.load(stages, given.judge_prompt)
     notes = [f"the data is not as published: {fault}" for fault in data_files.faults(benchmark.name, folder)]
     items = benchmark.items(folder)
+    if not items:
+        raise UserError(f"{folder} holds no questions of {benchmark.name}")
     extractor = _extractor(given.extractor) if benchmark.extracts else None
+    if not given.dry_run:
+        make_folder(output, "--output")
     with ExitStack() as stack:
         judge = _judge(given, output, stack) if stages else None
         tools = Tools(given.mode, judge, extractor, told.texts, given.swap_order)
-        rows = _rows(given, benchmark, items, folder, output)
+        answers = _answers(given, benchmark, items, folder, output)
         if given.dry_run:
-            _rehearse(benchmark, rows, tools, given.repeat)
-            return 0, {"metrics": {}}
+            _rehearse(benchmark, answers.rows, tools, given.repeat)
+            return 0, {}
         from eval.run import Run, score, tell
 
         what = Run(
             benchmark,
             folder,
             _answers_file(given, benchmark, output),
+            answers.sha256,
             output,
             tools,
             told,
@@ -117,20 +143,20 @@ def _score(given: argparse.Namespace, benchmark: Benchmark, output: Path) -> tup
             notes,
             given.seed,
         )
-        report = score(what, rows)
+        report = score(what, answers.rows)
     return (0 if tell(report, output) else 1), report
 
 
-def _rows(
+def _answers(
     given: argparse.Namespace, benchmark: Benchmark, items: Sequence[Item], folder: Path, output: Path
-) -> list[Row]:
+) -> Answers:
     if given.model and given.dry_run:
-        return [Row(item, "word " * 80) for item in items]  # about as long as an answer is
+        return Answers([Row(item, "word " * 80) for item in items], "")  # about as long as an answer is
     if given.model:
         from eval.generation import answer
 
         answer(items, folder, output, generation_of(given))
-    return answer_files.read(_answers_file(given, benchmark, output), items)
+    return read(_answers_file(given, benchmark, output), items)
 
 
 def _answers_file(given: argparse.Namespace, benchmark: Benchmark, output: Path) -> Path:

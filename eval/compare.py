@@ -1,19 +1,22 @@
 """Runs side by side: differences with paired bootstrap intervals, and what papers state."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from eval import registry, scores
+from eval.benchmark import Mode
 from eval.files import read_rows
 from eval.published import PUBLISHED
 from rlaifv_jax.errors import UserError
 
-ALIKE = ("mode", "extractor", "prompts", "swapped")  # must be the same for a difference to mean anything
+ALIKE = ("mode", "extractor", "swapped")  # must be the same for a difference to mean anything
+SHAPE = {"title": str, "mode": str, "metrics": dict, "headline": list, "hashes": dict, "n": int, "n_failed": int}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,19 @@ class Scored:
     name: str
     report: Mapping[str, Any]
     counts: Mapping[str, Mapping[str, float]]
+
+
+def _generation(run: Scored) -> Any:
+    how = run.report.get("generation")
+    return {key: how[key] for key in how if key not in ("model", "engine")} if isinstance(how, dict) else None
+
+
+MADE_WITH: dict[str, Callable[[Scored], Any]] = {
+    "judge": lambda run: (run.report["judge"] or {}).get("model"),
+    "prompts": lambda run: run.report["hashes"].get("prompts"),
+    "data": lambda run: run.report["hashes"].get("data"),
+    "settings of generation": _generation,
+}
 
 
 def open_runs(path: Path) -> list[Scored]:
@@ -39,20 +55,28 @@ def open_runs(path: Path) -> list[Scored]:
 
 def _open(file: Path, name: str) -> Scored:
     try:
-        report = json.loads(file.read_text())
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(report, dict):
+            raise ValueError("no object")
+        for key, kind in SHAPE.items():
+            if not isinstance(report.get(key), kind):
+                raise ValueError(f"{key!r} is missing or of another type")
+        benchmark = registry.get(str(report.get("benchmark")))
+        if report["mode"] not in get_args(Mode) or not isinstance(report.get("judge"), dict | None):
+            raise ValueError("'mode' or 'judge' cannot be read")
         counts = _counts(read_rows(file.with_name("items.jsonl")))
-        return Scored(name, {key: report[key] for key in report}, counts) if report["benchmark"] else _broken(file)
-    except (OSError, ValueError, KeyError, TypeError):
-        return _broken(file)
-
-
-def _broken(file: Path) -> Scored:
-    raise UserError(f"{file} is no scores.json of this project, or its items.jsonl is missing; run it again")
+        for each in list(counts.values())[:1]:
+            scores.metrics_of(benchmark, [each], report["mode"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
+        raise UserError(f"{file} or its items.jsonl is damaged ({error}); score the answers again") from None
+    return Scored(name, report, counts)
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     runs: dict[str, list[dict[str, float]]] = {}
     for row in rows:
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in row["counts"].values()):
+            raise ValueError("a count is no number")
         runs.setdefault(str(row["id"]), []).append(row["counts"])
     return {
         item: {name: float(np.mean([one[name] for one in each])) for name in each[0]}
@@ -85,8 +109,7 @@ def _row(run: Scored, first: Scored, metrics: Sequence[str]) -> dict[str, Any]:
     if run is first:
         return row
     notes += [f"another {key} than {first.name}" for key in ALIKE if run.report.get(key) != first.report.get(key)]
-    judges = [(one.report["judge"] or {}).get("model") for one in (run, first)]
-    notes += [f"another judge than {first.name}"] if judges[0] != judges[1] else []
+    notes += [f"other {what} than {first.name}" for what, told in MADE_WITH.items() if told(run) != told(first)]
     row["differences"] = differences(run, first, metrics)
     return row
 
@@ -96,11 +119,11 @@ def differences(run: Scored, first: Scored, metrics: Sequence[str]) -> dict[str,
     both = [item for item in first.counts if item in run.counts]
     if not both:
         return {}
-    benchmark, mode = registry.get(run.report["benchmark"]), run.report["mode"]
+    benchmark = registry.get(run.report["benchmark"])
     drawn = scores.draws(len(both), 0)
-    mine, theirs = ([one.counts[item] for item in both] for one in (run, first))
-    values = [scores.metrics_of(benchmark, counts, mode) for counts in (mine, theirs)]
-    many = [scores.resampled(benchmark, counts, mode, drawn) for counts in (mine, theirs)]
+    each = [([one.counts[item] for item in both], one.report["mode"]) for one in (run, first)]
+    values = [scores.metrics_of(benchmark, counts, mode) for counts, mode in each]
+    many = [scores.resampled(benchmark, counts, mode, drawn) for counts, mode in each]
     found = {}
     for name in metrics:
         here, there = (one.get(name) for one in values)

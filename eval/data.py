@@ -82,6 +82,11 @@ def describe(benchmark: str, data: Path) -> str:
     return "\n".join(lines)
 
 
+def is_there(benchmark: str, data: Path) -> bool:
+    """Whether a score can be tried: something of the benchmark's own is there, under its name or in its folder."""
+    return data.name == benchmark or bool(files_of(benchmark, data))
+
+
 def is_whole(benchmark: str, data: Path) -> bool:
     """Whether everything that is needed is there and as published."""
     states = [(source, state_of(source, data).word) for source in SOURCES[benchmark]]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlaifv_jax.chat_server import whole_text
 from rlaifv_jax.errors import UserError
 
 
@@ -29,10 +30,20 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     Raises:
       UserError: the file cannot be read, or holds something else.
     """
+    return rows_of(read_bytes(file), file)
+
+
+def read_bytes(file: Path) -> bytes:
+    """Raises `UserError` for a file that cannot be read."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def rows_of(content: bytes, file: Path) -> list[dict[str, Any]]:
+    """The same of a file's content."""
+    text = text_in(content, file)
     if text.lstrip().startswith("["):
         rows = _parse(text, f"{file}")
     else:
@@ -44,11 +55,29 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     return list(rows)
 
 
+def text_in(content: bytes, file: Path) -> str:
+    """UTF-8, with or without a mark at its head. Raises `UserError` for anything else."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+
+
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: is no JSON ({error})") from None
+    return mended(value) if "\\ud" in text.lower() else value
+
+
+def mended(value: Any) -> Any:
+    """A JSON value in which no text has half of a surrogate pair, which no file and no server takes."""
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, dict):
+        return {mended(key): mended(inner) for key, inner in value.items()}
+    return [mended(inner) for inner in value] if isinstance(value, list) else value
 
 
 def text_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
@@ -75,9 +104,24 @@ def sha256(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def make_folder(folder: Path, key: str) -> None:
+    """Raises `UserError` where it cannot be. key: the setting that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}: {folder} cannot be a folder: {error.strerror}") from None
+
+
 def picture_of(data: Path, address: str) -> str:
     """Path, from the folder of data, of the picture that an address names; '' where it is not there."""
     folder = data if data.is_dir() else data.parent
     name = address.rstrip("/").rsplit("/", 1)[-1]
     places = (address, f"images/{name}", name) if "://" not in address else (f"images/{name}", name)
-    return next((place for place in places if place and (folder / place).is_file()), "")
+    return next((place for place in places if place and _is_file(folder / place)), "")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return False

@@ -1,6 +1,7 @@
 """Options of `python -m eval`."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="only say how many calls and tokens the judge would cost"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and drawn answers (default 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="of bootstrap and drawn answers (default 0)")
     group = parser.add_argument_group("judge")
     group.add_argument("--judge-model", metavar="NAME", help="the name it goes by on the server")
     group.add_argument("--judge-server", metavar="URL", help="default: OPENAI_BASE_URL, else OpenAI's")
@@ -111,7 +112,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     default = Generation("")
     group.add_argument("--engine", choices=ENGINES, default=default.engine, help="transformers proves an export")
     group.add_argument("--num-beams", type=_count, default=default.num_beams, help=f"default {default.num_beams}")
-    group.add_argument("--temperature", type=float, default=default.temperature, help="default 0: nothing is drawn")
+    group.add_argument("--temperature", type=_heat, default=default.temperature, help="default 0: nothing is drawn")
     group.add_argument(
         "--max-new-tokens", type=_count, default=default.max_new_tokens, help=f"default {default.max_new_tokens}"
     )
@@ -123,6 +124,22 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tensor", type=int, default=0, help="devices that share a copy of the weights (default: all)")
     group.add_argument("--slots", type=int, default=0, help="questions at once (default: what memory holds)")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _heat(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return value
 
 
 def _count(text: str) -> int:

@@ -45,12 +45,14 @@ def answer(items: Sequence[Item], data: Path, output: Path, how: Generation) -> 
             f"{len(missing)} of {len(items)} pictures are not in {folder}/images, the first of them {missing[0]}; "
             "python -m eval data says where they are from"
         )
-    output.mkdir(parents=True, exist_ok=True)
     questions, answers = output / "questions.jsonl", output / "answers.jsonl"
-    lines = (
-        {"ds_question_id": item.id, "question": f"{item.question}{how.append}", "image": item.image} for item in items
+    asked = "".join(
+        json.dumps({"ds_question_id": item.id, "question": f"{item.question}{how.append}", "image": item.image}) + "\n"
+        for item in items
     )
-    write_whole(questions, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    if questions.exists() and questions.read_text() != asked:
+        raise UserError(f"{output} holds answers to other questions; choose another --output, or remove it")
+    write_whole(questions, [asked])
     say(f"{len(items)} questions, answered by {how.model}")
     if how.engine == "transformers":
         from eval.torch_engine import generate

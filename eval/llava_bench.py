@@ -69,6 +69,7 @@ class LlavaBench(Benchmark):
     max_tokens: int
 
     headline = ("all",)
+    compares = True
 
     def __post_init__(self) -> None:
         self.stages: tuple[str, ...] = (self.name,)
@@ -92,7 +93,8 @@ class LlavaBench(Benchmark):
             about = partner(contexts, image, context_file, where)
             reference = {"answer": answer, "context": self.context(about, f"{context_file}, image {image}")}
             question = text_of(row, ("text",), where)
-            items.append(Item(key, question, picture_of(data, image), image, self.prefix + kind, reference))
+            picture, category = picture_of(data, image), self.prefix + kind
+            items.append(Item(key, question, picture, image, category=category, reference=reference))
         return items
 
     def examine(self, rows: Sequence[Row], tools: Tools) -> None:
@@ -103,11 +105,16 @@ class LlavaBench(Benchmark):
             found[id(row)][swapped] = (second, first) if swapped else (first, second)
         for row in rows:
             pairs = [found[id(row)][swapped] for swapped in orders if swapped in found[id(row)]]
-            if self.skips and any(reference == UNREAD[0] for reference, _ in pairs):
-                row.failed = row.failed or "the judge's reply does not begin with two numbers"
             if not row.failed:
                 reference, model = (sum(side) / len(orders) for side in zip(*pairs, strict=True))
-                row.values = {"reference": reference, "model": model, "points": [list(pair) for pair in pairs]}
+                left_out = self.skips and any(first == UNREAD[0] for first, _ in pairs)
+                points = [list(pair) for pair in pairs]
+                row.values = {"reference": reference, "model": model, "points": points, "left_out": left_out}
+
+    def notes(self, rows: Sequence[Row], tools: Tools) -> list[str]:
+        unread = sum(list(UNREAD) in row.values.get("points", ()) for row in rows)
+        how = "left out" if self.skips else "counted as -1"
+        return [f"{unread} replies that do not begin with two numbers are {how}, as published"] if unread else []
 
     def _request(self, row: Row, swapped: bool, tools: Tools) -> Request:
         reference = row.item.reference
@@ -123,8 +130,9 @@ class LlavaBench(Benchmark):
 
     def counts(self, row: Row) -> dict[str, float]:
         each = {"n": 1.0, "reference": row.values["reference"], "model": row.values["model"]}
+        counted = not row.values["left_out"]
         return {
-            f"{key} {name}": value * (key in ("all", row.item.category))
+            f"{key} {name}": value * (counted and key in ("all", row.item.category))
             for key in self.keys
             for name, value in each.items()
         }

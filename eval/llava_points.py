@@ -1,5 +1,6 @@
 """What points a judge gives to two answers."""
 
+import math
 import re
 
 Points = tuple[float, float]  # of the answer that stands first, and of the second
@@ -21,7 +22,7 @@ def points_as_published(reply: str) -> Points | None:
         first, second = map(float, parts)
     except ValueError:  # other than two parts, or other than numbers
         return UNREAD
-    return first, second
+    return (first, second) if math.isfinite(first) and math.isfinite(second) else UNREAD
 
 
 def points(reply: str) -> Points | None:

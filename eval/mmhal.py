@@ -57,18 +57,26 @@ class Mmhal(Benchmark):
             contents = row.get("image_content")
             if not isinstance(contents, list) or not all(isinstance(name, str) for name in contents):
                 raise UserError(f"{where}: 'image_content' is no list of texts")
-            address = str(row.get("image_src") or row.get("image_id") or "")
+            kind = text_of(row, ("question_type",), where)
+            if kind not in TYPES:
+                raise UserError(f"{where}: 'question_type' is {kind!r}; it can be {', '.join(TYPES)}")
+            names = [str(row[name]) for name in ("image_src", "image_id") if row.get(name)] or [""]
             items.append(
                 Item(
                     id=str(number),
                     question=text_of(row, ("question",), where),
-                    image=picture_of(data, address) or picture_of(data, f"{row.get('image_id')}.jpg"),
-                    image_id=address,
-                    category=text_of(row, ("question_type",), where),
+                    image=next(filter(None, (picture_of(data, name) for name in (*names, f"{names[-1]}.jpg"))), ""),
+                    image_id=names[0],
+                    also=tuple(names[1:]),
+                    category=kind,
                     reference={"contents": contents, "answer": text_of(row, ("gt_answer",), where)},
                 )
             )
         return items
+
+    def notes(self, rows: Sequence[Row], tools: Tools) -> list[str]:
+        silent = sum(bool(row.replies) and not row.failed and rating(row.replies[-1].text) is None for row in rows)
+        return [f"{silent} replies without a rating count as 0, as published"] if silent else []
 
     def examine(self, rows: Sequence[Row], tools: Tools) -> None:
         asked = []

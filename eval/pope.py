@@ -106,7 +106,7 @@ def _metrics(sums: Sums, split: str) -> dict[str, Any]:
         f"Accuracy ({split})": 100 * ratio(hits + rests, asked),
         f"Precision ({split})": 100 * precision,
         f"Recall ({split})": 100 * recall,
-        f"F1 ({split})": 100 * ratio(2 * precision * recall, precision + recall),
+        f"F1 ({split})": ratio(2 * hits, 2 * hits + alarms + misses, 100),
         f"Yes ratio ({split})": 100 * ratio(hits + alarms, asked),
     }
 

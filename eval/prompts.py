@@ -29,14 +29,16 @@ def load(stages: Sequence[str], given: Sequence[str] = ()) -> Prompts:
     Raises:
       UserError: an unknown stage, or a file that cannot be read.
     """
-    files = {}
+    files: dict[str, str] = {}
     for text in given:
         stage, equals, name = text.partition("=")
-        if not equals or stage not in stages:
+        if not equals or stage not in stages or not name:
             if len(stages) != 1 or (equals and not Path(text).exists()):
                 legal = ", ".join(f"{stage}=FILE" for stage in stages) or "none: no judge is asked"
                 raise UserError(f"--judge-prompt {text}: which prompt is it? One of {legal}")
             stage, name = stages[0], text
+        if stage in files:
+            raise UserError(f"--judge-prompt: there are two for {stage}, {files[stage]} and {name}")
         files[stage] = name
     texts = {stage: _read(Path(files.get(stage) or PACKAGED / f"{stage}.txt")) for stage in stages}
     return Prompts(texts, {stage: files.get(stage, "packaged") for stage in stages})
@@ -55,10 +57,10 @@ def fill(template: str, slots: Mapping[str, str], stage: str) -> str:
     Raises:
       UserError: the template lacks a slot.
     """
-    if template.count("{}") == len(slots):
+    missing = [f"{{{name}}}" for name in slots if f"{{{name}}}" not in template]
+    if len(missing) == len(slots) == template.count("{}"):
         parts = template.split("{}")
         return "".join(part + value for part, value in zip(parts, [*slots.values(), ""], strict=True))
-    missing = [f"{{{name}}}" for name in slots if f"{{{name}}}" not in template]
     if missing:
         raise UserError(f"the prompt of {stage} has no {', '.join(missing)}")
     pattern = "|".join(re.escape(f"{{{name}}}") for name in slots)

@@ -15,6 +15,7 @@ from eval.benchmark import Benchmark, Item, Mode, Row, Sums, Tools, ratio
 from eval.files import find, picture_of, read_rows, text_of
 from eval.judge.request import Request
 from eval.judging import verdicts
+from eval.keyed import keyed
 from eval.prompts import fill
 from rlaifv_jax.errors import UserError
 
@@ -54,6 +55,7 @@ PARSERS: dict[Mode, Callable[[str], int | None]] = {"compat": verdict_as_publish
 class Refomb(Benchmark):
     name, title = "refomb", "RefoMB"
     stages = (OVERALL, HALLUCINATION)
+    compares = True
     headline = ("Trust.", "Win.")
     higher_is_better: Mapping[str, bool] = {
         "Trust.": True,
@@ -64,9 +66,11 @@ class Refomb(Benchmark):
     def items(self, data: Path) -> list[Item]:
         file = find(data, *FILES)
         items = []
-        for number, row in enumerate(read_rows(file)):
-            where = f"{file}, row {number}"
-            address = text_of(row, ("image_url",), where)
+        for key, row in keyed(read_rows(file), "id", file).items():
+            where = f"{file}, id {key}"
+            address, kind = text_of(row, ("image_url",), where), text_of(row, ("type",), where)
+            if kind not in CATEGORIES:
+                raise UserError(f"{where}: 'type' is {kind!r}; it can be {', '.join(CATEGORIES)}")
             reference = {
                 "description": text_of(row, ("description", "gt_description"), where),
                 "answer": text_of(row, ("answer", "text"), where),
@@ -75,11 +79,11 @@ class Refomb(Benchmark):
                 raise UserError(f"{where}: 'answer' is empty; the file with GPT-4V's answers is needed, {FILES[0]}")
             items.append(
                 Item(
-                    id=str(row.get("id", number)),
+                    id=key,
                     question=text_of(row, ("question", "prompt"), where),
                     image=picture_of(data, address),
                     image_id=address,
-                    category=text_of(row, ("type",), where),
+                    category=kind,
                     reference=reference,
                 )
             )

@@ -7,6 +7,7 @@ OUTPUT/replies.jsonl   the judge's replies as they came, from which a second run
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -28,12 +29,14 @@ from rlaifv_jax.records.settings import write_whole
 
 @dataclass(frozen=True)
 class Run:
-    """data: folder or file of the benchmark. answers: file. generation: how these were made, if here. notes: for the
-    report. repeat: times that everything is judged. allow_partial: whether some may fail."""
+    """data: folder or file of the benchmark. answers: file; answers_sha256: of what was read of it. generation: how
+    these were made, if here. notes: for the report. repeat: times that everything is judged. allow_partial: whether
+    some may fail."""
 
     benchmark: Benchmark
     data: Path
     answers: Path
+    answers_sha256: str
     output: Path
     tools: Tools
     prompts: Prompts
@@ -53,7 +56,6 @@ def score(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         again = [Row(row.item, row.answer, failed=row.failed) for row in rows]
         examine(run.benchmark, again, tools)
         runs.append(again)
-    run.output.mkdir(parents=True, exist_ok=True)
     report = report_of(run, runs)
     write_items(run, runs)
     write_whole(run.output / "scores.json", [json.dumps(report, indent=2, ensure_ascii=False), "\n"])
@@ -91,6 +93,7 @@ def report_of(run: Run, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
         "n": len(runs[0]),
         "n_failed": failed,
         "partial": bool(failed),
+        "failed": reasons(runs),
         "metrics": means if allowed else {},
         "headline": list(benchmark.headline),
         "higher_is_better": dict(benchmark.higher_is_better),
@@ -101,7 +104,7 @@ def report_of(run: Run, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
         "prompts": dict(run.prompts.origins),
         "hashes": {
             "data": sha256(files_of(run.benchmark.name, run.data)),
-            "answers": sha256([run.answers]),
+            "answers": run.answers_sha256,
             "prompts": run.prompts.hashes,
         },
         "answers": str(run.answers),
@@ -109,6 +112,12 @@ def report_of(run: Run, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
         "notes": [*run.notes, *benchmark.notes(runs[0], tools)],
         "version": metadata.version("rlaifv-jax"),
     }
+
+
+def reasons(runs: Sequence[Sequence[Row]]) -> dict[str, int]:
+    """Why rows failed, the most common first, and how many did for it."""
+    counts = Counter(row.failed.split(";")[0][:100] for rows in runs for row in rows if row.failed)
+    return dict(counts.most_common(5))
 
 
 def write_items(run: Run, runs: Sequence[Sequence[Row]]) -> None:
@@ -153,14 +162,26 @@ def tell(report: Mapping[str, Any], output: Path) -> bool:
     by = f", judge {judge.get('model')}" if judge else ""
     nouns = f", nouns by {report['extractor']}" if report["extractor"] else ""
     print(f"{report['title']} · {report['mode']} · {report['n']} answers{by}{nouns}")
+    if judge and set(judge["returned"]) - {judge.get("model")}:
+        say(f"warning: the judge calls itself {', '.join(judge['returned'])}")
     if report["extractor_is_reference"] is False:
         say("warning: nouns were not found as for the published figures; compare only with runs of the same extractor")
     for note in report["notes"]:
         say(f"note: {note}")
     if report["n_failed"]:
-        say(f"warning: {report['n_failed']} of {report['n']} have no verdict, see 'failed' in {output / 'items.jsonl'}")
+        say(
+            f"warning: {report['n_failed']} of {report['n']} have no verdict, see 'failed' in {output / 'items.jsonl'}:"
+        )
+        for why, count in report["failed"].items():
+            say(f"  {count}: {why}")
     if not report["metrics"]:
-        say("no score is told of a part; start the same command again to ask only what failed, or --allow-partial")
+        if report["n_failed"] == report["n"]:
+            say("there is nothing to score")
+        else:
+            say(
+                "no score is told of a part: the same command asks again for what got no reply, more --parse-retries "
+                "for what could not be read, and --allow-partial scores the rest"
+            )
         return False
     first = [name for name in report["headline"] if name in report["metrics"]]
     for name in (*first, *(name for name in report["metrics"] if name not in first)):

@@ -163,17 +163,24 @@ def _of_status(error: Any) -> ChatError:
 
 def _said(reply: Any) -> Said:
     """Raises what the caller takes for a garbled reply."""
+    if isinstance(reply, str):
+        raise ValueError(f"text that is no JSON: {' '.join(reply.split())[:100]!r}")
     if not isinstance(reply.choices, list) or not reply.choices:
         raise ValueError(f"a reply without choices: {_short(reply)}")
     choice, usage = reply.choices[0], reply.usage
     text, reason = choice.message.content, choice.finish_reason
     return Said(
-        text if isinstance(text, str) and reason != "content_filter" else None,
+        whole_text(text) if isinstance(text, str) and reason != "content_filter" else None,
         reason,
         reply.model if isinstance(reply.model, str) else "",
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
     )
+
+
+def whole_text(text: str) -> str:
+    """Without halves of surrogate pairs, which no file takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -78,8 +78,11 @@ class ReplyCache:
         line = json.dumps({"key": key, "request": dict(request), **asdict(said)}) + "\n"
         with self._lock:
             self._known[key] = Known(said, earlier=False)
-            self._file.write(line)
-            self._file.flush()
+            try:
+                self._file.write(line)
+                self._file.flush()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def close(self) -> None:
         if self._file:
@@ -105,7 +108,7 @@ def _entry(line: bytes) -> tuple[str, Known] | None:
         entry = json.loads(line)
         said = Said(**{name: entry[name] for name in Said.__dataclass_fields__})
         key = entry["key"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     whole = isinstance(key, str) and isinstance(said.text, str | None) and isinstance(said.model, str)
     return (key, Known(said, earlier=True)) if whole else None

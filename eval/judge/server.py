@@ -145,7 +145,7 @@ class ServerJudge:
                         held.clear()
                     yield tag, verdict
             finally:
-                stop.set()  # threads that wait to send something; replies that are under way are still kept
+                stop.set()  # threads that wait to send something; replies under way are kept, but after Ctrl-C
         if line.denied:
             raise line.denied
         yield from held

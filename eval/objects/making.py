@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from eval.files import make_folder
 from eval.objects.coco_index import write_index
 from eval.objects.extractors import make_extractor
 from eval.objects.index import FILE, read
@@ -27,6 +28,7 @@ def make(data: Path, coco: Path | None, small_world: int, matcher: str) -> None:
     if bool(coco) == bool(small_world) or small_world < 0:
         raise UserError("give either --coco DIR or --small-world N, a number of scenes from 1 on")
     folder = data if (data / FILE).exists() or any(data.glob("*halbench*.jsonl")) else data / BENCHMARK
+    make_folder(folder, "--data")
     if coco:
         extractor = make_extractor(matcher)
         say(f"reading COCO's annotations in {coco}")

@@ -37,12 +37,19 @@ def phrases(reply: str) -> list[str] | None:
     last one. `()` alone is the empty list. None: there is none."""
     if re.fullmatch(r"\(\s*\)\.?", _FENCE.sub("", reply).strip()):
         return []
-    for found in reversed(_LIST.findall(reply)):
+    lists = [found for found in _LIST.finditer(reply) if found[0].strip("[] \n") or not _within(reply, found)]
+    for found in (one[0] for one in reversed(lists)):
         try:
             return [_text(quoted) for quoted in re.findall(_TEXT, found)]
         except (ValueError, SyntaxError):
             continue
     return None
+
+
+def _within(reply: str, found: re.Match[str]) -> bool:
+    """Whether a list is part of another value; an empty one then does not say that there are no objects."""
+    before, behind = reply[: found.start()].rstrip()[-1:], reply[found.end() :].lstrip()[:1]
+    return before in ("[", ",", ":", "{") and behind in ("]", ",", "}")
 
 
 def _text(quoted: str) -> str:

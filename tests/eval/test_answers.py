@@ -13,14 +13,14 @@ from rlaifv_jax.errors import UserError
 ITEMS = [
     Item("a", "what?", image_id="1.jpg"),
     Item("b", "what?", image_id="2.jpg"),
-    Item("c", "why?", image_id="2.jpg"),
+    Item("c", "why?", image_id="2.jpg", also=("second",)),
 ]
 
 
 def read(tmp_path: Path, records: list[dict[str, Any]], *, array: bool = False) -> list[tuple[str, str]]:
     file = tmp_path / "answers.jsonl"
     file.write_text(json.dumps(records) if array else "\n".join(json.dumps(record) for record in records) + "\n")
-    return [(row.answer, row.failed) for row in answers.read(file, ITEMS)]
+    return [(row.answer, row.failed) for row in answers.read(file, ITEMS).rows]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,13 @@ def read(tmp_path: Path, records: list[dict[str, Any]], *, array: bool = False) 
             {"question": "why?", "image_url": "2.jpg"},
         ],
         [{"question_id": 0, "prompt": "what?"}, {"question_id": 1}, {"question_id": 2, "prompt": "why?"}],
+        # An id that contradicts what the answer says it is about is none of ours.
+        [
+            {"id": "c", "question": "what?", "image": "1.jpg"},
+            {"id": "a", "question": "what?", "image": "2.jpg"},
+            {"id": "b", "question": "why?", "image": "second"},
+        ],
+        [{"ds_question_id": "a", "raw_question": "what? Be short."}, {"ds_question_id": "b"}, {"ds_question_id": "c"}],
     ],
 )
 @pytest.mark.parametrize("array", [False, True])
@@ -56,9 +63,16 @@ def test_what_is_missing_has_failed(tmp_path: Path) -> None:
         ([{"question_id": 0, "prompt": "else?", "text": "x"}], "row 0: belongs to no question"),
         ([{"question_id": 3, "text": "x"}], "row 0: belongs to no question"),
         ([{"ds_question_id": "a"}], "row 0: has no answer; one of text, answer"),
+        ([{"id": "a", "question": "another?", "text": "x"}], "row 0: belongs to no question"),
+        ([{"id": "a", "image": "2.jpg", "text": "x"}], "row 0: belongs to no question"),
+        ([{"id": True, "text": "x"}], "row 0: belongs to no question"),
         ([{"ds_question_id": "a", "text": 5}], "row 0: has no answer"),
     ],
 )
 def test_bad_answers(tmp_path: Path, records: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(tmp_path, records)
+
+
+def test_half_a_surrogate_is_replaced(tmp_path: Path) -> None:
+    assert read(tmp_path, [{"id": n, "text": "so \ud800"} for n in "abc"])[0] == ("so \ufffd", "")

@@ -1,6 +1,9 @@
 """The commands of `python -m eval`, as people type them; judged by a server over real HTTP."""
 
+import hashlib
 import json
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,9 +170,30 @@ def test_all(data: Path, tmp_path: Path, server: Server, capsys: pytest.CaptureF
     assert eval_("all", *given, "--benchmarks", "mmhal") == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1].startswith("mmhal ")
+    assert eval_("all", *given) == 0
+    said = capsys.readouterr()
+    assert "refomb: left out: its data is not in" in said.err
+    assert [line.split()[0] for line in said.out.splitlines()[-1:]] == ["mmhal"]
+    (answers / "mmhal.jsonl").write_text("{bad")
     with pytest.raises(UserError, match="no benchmark can be scored"):
-        eval_("all", *given)  # what is there is not the published file
-    assert "mmhal: left out: its data is not in" in capsys.readouterr().err
+        eval_("all", *given)
+    err = capsys.readouterr().err
+    assert "mmhal: not scored:" in err
+    assert "holds an earlier result" in err
+    with pytest.raises(UserError, match="no benchmark is called 'bogus'"):
+        eval_("all", *given, "--benchmarks", "mmhal", "bogus")
+
+
+def test_prompts_of_all_are_sorted_out(data: Path, tmp_path: Path, server: Server) -> None:
+    answers, own = tmp_path / "answers", tmp_path / "own.txt"
+    answers.mkdir()
+    (answers / "mmhal.jsonl").write_bytes((data / "answers.jsonl").read_bytes())
+    own.write_text("{contents} {question} {reference} {answer}")
+    given = ("--data", data, "--answers", answers, "--output", tmp_path / "all", "--judge-server", server.url, *JUDGE)
+    assert eval_("all", *given, "--judge-prompt", f"mmhal={own}", "--swap-order") == 0
+    assert scores(tmp_path / "all" / "mmhal")["prompts"] == {"mmhal": str(own)}
+    with pytest.raises(UserError, match="which prompt is it"):
+        eval_("all", *given, "--judge-prompt", f"nothing={own}")
 
 
 def test_data(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,8 +214,58 @@ def test_data(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "mmhal", "--answers", "a", *JUDGE, "--judge-server", "nowhere"], "the judge's server is 'nowhere'"),
         (["run", "mmhal", "--model", "m", *JUDGE], "24 of 24 pictures are not in .*/images, the first of them 0"),
         (["run", "object_halbench", "--answers", "a"], "no .*questions|holds no questions|jsonl"),
+        (["run", "mmhal", "--answers", "a", *JUDGE, "--swap-order"], "--swap-order: mmhal shows the judge one answer"),
+        (["run", "mmhal", "--answers", "a", *JUDGE, "--judge-prompt", "mmhal="], "which prompt is it"),
+        (["data", "mmhal", "--small-world", "3"], "make data of object_halbench, not of mmhal"),
     ],
 )
 def test_bad_input(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    out = () if arguments[0] == "data" else ("--output", tmp_path / "out")
     with pytest.raises(UserError, match=message):
-        eval_(*arguments, "--data", data, "--output", tmp_path / "out")
+        eval_(*arguments, "--data", data, *out)
+
+
+def test_outputs_that_cannot_be(data: Path, tmp_path: Path, server: Server) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for out in (file, file / "below", Path("/proc/none"), tmp_path / ("x" * 300)):
+        with pytest.raises(UserError, match=r"--output: .* cannot be a folder"):
+            run(data, out, server)
+    assert not server.requests
+    run(data, tmp_path / "out", server)
+    with pytest.raises(UserError, match=r"--json: .* cannot be written"):
+        eval_("compare", tmp_path / "out", "--json", tmp_path)
+
+
+def test_answers_from_a_pipe(data: Path, tmp_path: Path, server: Server) -> None:
+    pipe, content = tmp_path / "pipe", (data / "answers.jsonl").read_bytes()
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    given = ("--data", data, "--answers", pipe, "--output", tmp_path / "out", "--judge-server", server.url)
+    assert eval_("run", "mmhal", *given, *JUDGE) == 0
+    writer.join()
+    assert scores(tmp_path / "out")["hashes"]["answers"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda report, items: report.update(metrics=None),
+        lambda report, items: report.update(judge="x"),
+        lambda report, items: report.update(mode="other"),
+        lambda report, items: report.update(benchmark="other"),
+        lambda report, items: items[0]["counts"].pop("score"),
+        lambda report, items: items[0]["counts"].update(score=float("nan")),
+    ],
+)
+def test_damaged_runs_are_not_compared(data: Path, tmp_path: Path, server: Server, damage: Any) -> None:
+    out = tmp_path / "out"
+    run(data, out, server)
+    report = scores(out)
+    items = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+    damage(report, items)
+    (out / "scores.json").write_text(json.dumps(report))
+    (out / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    with pytest.raises(UserError, match="is damaged"):
+        eval_("compare", out)

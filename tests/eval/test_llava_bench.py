@@ -103,7 +103,7 @@ def test_ratio_of_means_rounded_as_published():
     assert found["all"] == 59.3
     assert found["conv"] == round(6.5 / 8.5 * 100, 1)
     assert (found["detail"], found["complex"], found["complex model"]) == (30.0, None, None)
-    assert rows[0].values == {"reference": 9, "model": 6, "points": [[9, 6]]}
+    assert rows[0].values == {"reference": 9, "model": 6, "points": [[9, 6]], "left_out": False}
     assert {(one.temperature, one.max_tokens, one.stage) for one in judge.requests} == {(0.2, 180, "llava_bench_coco")}
     assert found.keys() >= LLAVA_BENCH_COCO.higher_is_better.keys()
 
@@ -119,7 +119,7 @@ def test_means_of_the_wild_are_told_ten_times_as_large():
 @pytest.mark.parametrize(
     ("benchmark", "mode", "failed", "expected"),
     [
-        (LLAVA_BENCH_COCO, "compat", [False, True], 75.0),
+        (LLAVA_BENCH_COCO, "compat", [False, False], 75.0),
         (LLAVA_BENCH_COCO, "fixed", [False, True], 75.0),
         (LLAVA_BENCH_WILD, "compat", [False, False], round(2.5 / 3.5 * 100, 1)),
         (LLAVA_BENCH_WILD, "fixed", [False, True], 75.0),
@@ -130,6 +130,8 @@ def test_a_reply_without_points(benchmark, mode, failed, expected):
     found, _ = judged(benchmark, rows, by_question("8 6", "Both are fine."), mode)
     assert [bool(one.failed) for one in rows] == failed
     assert found["all"] == expected
+    told = {"compat": [f"1 replies that do not begin with two numbers are {HOW[benchmark.name]}, as published"]}
+    assert benchmark.notes(rows, Tools(mode)) == told.get(mode, [])
     assert [one.replies[0].text for one in rows] == ["8 6", "Both are fine."]
 
 
@@ -141,6 +143,9 @@ def test_a_judge_that_fails(benchmark, mode):
     assert (found["all"], rows[1].failed, rows[1].values) == (75.0, "HTTP 500", {})
 
 
+HOW = {"llava_bench_coco": "left out", "llava_bench_wild": "counted as -1"}
+
+
 def in_order(request):
     """The reference gets 9 in front and 7 behind, the model 8 in front and 5 behind."""
     return "9 5" if request.user.index("theirs") < request.user.index("ours") else "8 7"
@@ -150,16 +155,16 @@ def test_both_orders_are_averaged():
     rows = [row(LLAVA_BENCH_COCO, 0)]
     found, judge = judged(LLAVA_BENCH_COCO, rows, in_order, "fixed", swap=True)
     assert len(judge.requests) == 2
-    assert rows[0].values == {"reference": 8, "model": 6.5, "points": [[9, 5], [7, 8]]}
+    assert rows[0].values == {"reference": 8, "model": 6.5, "points": [[9, 5], [7, 8]], "left_out": False}
     assert found["all"] == 81.2  # 81.25, which is exact and goes to the even digit
 
 
-def test_one_order_without_points_fails_the_answer():
-    for mode in ("compat", "fixed"):
+def test_one_order_without_points_is_none() -> None:
+    for mode, failed in (("compat", False), ("fixed", True)):
         rows = [row(LLAVA_BENCH_COCO, 0)]
         found, _ = judged(LLAVA_BENCH_COCO, rows, lambda r: "9 5" if in_order(r) == "9 5" else "?", mode, swap=True)
-        assert rows[0].failed
-        assert found == {}
+        assert bool(rows[0].failed) == failed
+        assert found.get("all") is None
 
 
 def test_no_judge():

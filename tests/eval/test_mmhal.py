@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eval import prompts
+from eval import answers, prompts
 from eval.benchmark import Item, Row, Tools
 from eval.mmhal import MMHAL, TYPES, rating, rating_as_published
 from eval.scores import metrics_of
@@ -102,6 +102,39 @@ def test_bad_files(tmp_path: Path) -> None:
     file.write_text(json.dumps([{"question": "what?", "image_content": "dog"}]))
     with pytest.raises(UserError, match=r"row 0: 'image_content' is no list of texts"):
         MMHAL.items(tmp_path)
+    odd = {"question": "q", "image_content": [], "question_type": "bogus", "gt_answer": "a"}
+    file.write_text(json.dumps([odd]))
+    with pytest.raises(UserError, match=r"row 0: 'question_type' is 'bogus'; it can be attribute"):
+        MMHAL.items(tmp_path)
     file.write_text('[{"question"')
     with pytest.raises(UserError, match="is no JSON"):
         MMHAL.items(tmp_path)
+
+
+def test_what_counts_as_0_is_said() -> None:
+    rows = examined("compat", ["Rating: 6", "I refuse.", "No."])
+    assert MMHAL.notes(rows, Tools("compat")) == ["2 replies without a rating count as 0, as published"]
+
+
+def test_the_original_s_own_file_of_answers(tmp_path: Path) -> None:
+    """The template with its answers filled in; questions repeat, pictures do not."""
+    rows = [
+        {
+            "question_type": TYPES[n % 8],
+            "image_id": f"hash{n}",
+            "image_src": f"https://host/{n}.jpg",
+            "image_content": [],
+            "question": "what?",
+            "gt_answer": "a",
+            "model_answer": f"answer {n}",
+        }
+        for n in range(10)
+    ]
+    (tmp_path / "mmhal-bench_answer_template.json").write_text(json.dumps(rows))
+    items = MMHAL.items(tmp_path)
+    for keys in (("image_id", "image_src"), ("image_id",), ("image_src",)):
+        kept = [{key: row[key] for key in (*keys, "question", "model_answer")} for row in reversed(rows)]
+        (tmp_path / "answers.json").write_text(json.dumps(kept))
+        assert [row.answer for row in answers.read(tmp_path / "answers.json", items).rows] == [
+            f"answer {n}" for n in range(10)
+        ]
