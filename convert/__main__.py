@@ -136,6 +136,8 @@ def main() -> None:
     def command() -> None:
         try:
             run(arguments)
+        except BrokenPipeError:  # for `guard`
+            raise
         except (OSError, ImportError) as error:  # of DST or SRC; what a gs:// path needs is not installed
             raise UserError(str(error)) from None
 
