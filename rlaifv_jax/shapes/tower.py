@@ -50,7 +50,7 @@ def teach_to_see(
 
     weights, accuracies = fit(loss, weights, seed, steps=steps, batch=batch, lr=lr)
     learnt = {**weights["model"], "decoder": params["decoder"]}
-    features = blueprint.module(learnt).image_features(draw(seed, 0, batch)[0], PLAIN)
+    features = blueprint.module(learnt).image_features(draw(seed, steps - 1, batch)[0], PLAIN)
     # The probe has drawn the features out; beside words they should be of a word's size.
     loudness = jnp.sqrt(jnp.mean(features**2))
     second = jax.tree.map(lambda leaf: leaf / loudness, learnt["projector"]["second"])
