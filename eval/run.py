@@ -100,6 +100,7 @@ def report_of(run: Run, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
         "intervals": scores.intervals(benchmark, counts, tools.mode, run.seed) if allowed else {},
         "runs": each if allowed else [],
         "spread": spread if allowed else {},
+        "tokens": tokens(runs),
         "swapped": tools.swap,
         "prompts": dict(run.prompts.origins),
         "hashes": {
@@ -112,6 +113,16 @@ def report_of(run: Run, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
         "notes": [*run.notes, *benchmark.notes(runs[0], tools)],
         "version": metadata.version("rlaifv-jax"),
     }
+
+
+def tokens(runs: Sequence[Sequence[Row]]) -> dict[str, int] | None:
+    """Of all the judge's replies, as its server counts them; None where it does not."""
+    replies = [reply for rows in runs for row in rows for reply in row.replies]
+    if not replies or any(reply.input_tokens is None and not reply.error for reply in replies):
+        return None
+    read = sum(reply.input_tokens or 0 for reply in replies)
+    written = sum(reply.output_tokens or 0 for reply in replies)
+    return {"input": read, "output": written, "total": read + written}
 
 
 def reasons(runs: Sequence[Sequence[Row]]) -> dict[str, int]:

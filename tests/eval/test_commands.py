@@ -79,6 +79,7 @@ def test_run(data: Path, tmp_path: Path, server: Server, capsys: pytest.CaptureF
         {"mmhal": "packaged"},
     )
     assert (report["judge"]["model"], report["judge"]["returned"]) == ("m", ["m"])
+    assert report["tokens"] == {"input": 7 * COUNT, "output": 3 * COUNT, "total": 10 * COUNT}
     assert set(report["hashes"]) == {"data", "answers", "prompts"}
     assert report["notes"] == [f"the data is not as published: {FILE} is not the published file; fetch it again"]
     lines = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
