@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -62,6 +63,14 @@ def _status(command: Callable[[], Any]) -> int:
     return 0
 
 
+def _keys(base: str) -> str:
+    """What a file in configs/ says of its keys, those of configs that it holds included."""
+    text = (Path(__file__).parent.parent / "configs" / base).read_text()
+    keys = text.split("config = ConfigDict()\n", 1)[1].rsplit("    return config", 1)[0].rstrip()
+    held = re.compile(r"^ *config\.(\w+) = (\w+)\.get_config\(\).*$", re.MULTILINE)
+    return held.sub(lambda found: re.sub(r"\bconfig(?=[.\[])", f"config.{found[1]}", _keys(f"{found[2]}.py")), keys)
+
+
 def config_command(
     run: Callable[..., None],
     doc: str,
@@ -82,9 +91,7 @@ def config_command(
       base: file in configs/ with all keys. stages: words of which the command needs one. example: of a config.
     """
     if {"-h", "--help", "--helpfull"} & set(sys.argv[1:]):
-        text = (Path(__file__).parent.parent / "configs" / base).read_text()
-        keys = text.split("config = ConfigDict()\n", 1)[1].rsplit("    return config", 1)[0]
-        print(f"{doc.strip()}\n\nKeys and their defaults (configs/{base}):\n\n{keys.rstrip()}")
+        print(f"{doc.strip()}\n\nKeys and their defaults (configs/{base}):\n\n{_keys(base)}")
         return
 
     from absl import app, flags, logging
