@@ -64,6 +64,9 @@ def get_config() -> ConfigDict:
     config.dpo.beta = 0.1
     config.dpo.average = False  # mean instead of sum over the tokens of an answer
     config.dpo.sft_weight = 0.0  # adds -sft_weight · log π(chosen)
+    config.dpo.loss = "sigmoid"  # or 'ipo' (arXiv 2310.12036)
+    config.dpo.label_smoothing = 0.0  # how often labels are taken to be wrong: conservative DPO
+    config.dpo.reference_free = False  # no reference model: nothing is computed before training
 
     # Log-probs of the reference model, computed once before training.
     config.reference = ConfigDict()

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlaifv_jax.data.images import ASPECT_RATIOS
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.losses import OBJECTIVES
+from rlaifv_jax.losses import OBJECTIVES, PAIR_LOSSES
 from rlaifv_jax.models.layers import REMAT_POLICIES
 from rlaifv_jax.ops.attention import BACKENDS, DECODER_BACKENDS
 
@@ -27,6 +27,7 @@ def check_computation(config: Any) -> None:
     floats = ("float32", "bfloat16")
     choices: Mapping[str, tuple[Any, tuple[str, ...]]] = {
         "train.objective": (config.train.objective, tuple(OBJECTIVES)),
+        "dpo.loss": (config.dpo.loss, tuple(PAIR_LOSSES)),
         "train.remat": (config.train.remat, tuple(REMAT_POLICIES)),
         "attention.backend": (config.attention.backend, ("auto", *DECODER_BACKENDS)),
         "attention.tower": (config.attention.tower, ("", *BACKENDS)),
@@ -73,6 +74,10 @@ def check_computation(config: Any) -> None:
         raise UserError(f"dpo.sft_weight is {config.dpo.sft_weight}; it must be a finite number")
     if not math.isfinite(config.dpo.beta) or config.dpo.beta <= 0:
         raise UserError(f"dpo.beta is {config.dpo.beta}; it must be above 0")
+    if not 0 <= config.dpo.label_smoothing < 0.5:
+        raise UserError(f"dpo.label_smoothing is {config.dpo.label_smoothing}; it must lie in 0 … 0.5, below 0.5")
+    if config.dpo.label_smoothing and config.dpo.loss != "sigmoid":
+        raise UserError(f"dpo.label_smoothing is of the sigmoid loss; dpo.loss is {config.dpo.loss!r}")
     if not 0 <= config.data.eval_fraction < 1:
         raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
     if config.data.eval_fraction and config.data.eval_path:

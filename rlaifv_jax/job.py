@@ -81,6 +81,9 @@ def make_step(config: Any, blueprint: Blueprint, mesh: Mesh) -> Step:
         config.dpo.average,
         config.dpo.sft_weight,
         config.reference.bfloat16,
+        config.dpo.loss,
+        config.dpo.label_smoothing,
+        config.dpo.reference_free,
     )
     compute = Compute(backend, config.attention.tower or backend, config.train.remat, config.train.vocab_block)
     return Step(blueprint, objective, compute, config.precision.compute)

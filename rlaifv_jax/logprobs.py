@@ -25,6 +25,8 @@ def logprobs(config: Any) -> None:
     from rlaifv_jax.reference import obtain
     from rlaifv_jax.starting_model import StartingModel
 
+    if config.dpo.reference_free:
+        raise UserError("dpo.reference_free is set; there is no reference to compute log-probs of")
     if config.train.objective != "dpo":
         raise UserError(f"train.objective is {config.train.objective!r}; only 'dpo' has a reference")
     run = prepare(config)

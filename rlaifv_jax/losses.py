@@ -17,8 +17,9 @@ from rlaifv_jax.data.batch import Batch
 class Objective:
     """What to minimise.
 
-    name: 'dpo' or 'sft'. beta, average, sft_weight: see `dpo`. reference_bfloat16: round the reference
-    sums to bfloat16 as the original does by accident (its trainer casts every float of a batch).
+    name: 'dpo' or 'sft'. beta, average, sft_weight, reference_free: see `dpo`. loss, label_smoothing: see PAIR_LOSSES.
+    reference_bfloat16: round the reference sums to bfloat16 as the original does by accident (its trainer casts every
+    float of a batch).
     """
 
     name: str
@@ -26,6 +27,13 @@ class Objective:
     average: bool
     sft_weight: float
     reference_bfloat16: bool
+    loss: str = "sigmoid"
+    label_smoothing: float = 0.0
+    reference_free: bool = False
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.name == "dpo" and not self.reference_free
 
 
 class Sums(NamedTuple):
@@ -44,12 +52,31 @@ def answer_sums(values: jax.Array, batch: Batch) -> jax.Array:
     return sums.reshape(*batch.pairs.shape, 2)
 
 
+def sigmoid(margin: jax.Array, objective: Objective) -> jax.Array:
+    """-(1 - ε) log σ(β z) - ε log σ(-β z), `margin` being β z: DPO (arXiv 2305.18290, equation 7) where ε,
+    `label_smoothing`, is 0; else conservative DPO (Mitchell 2023, "A note on DPO with noisy preferences"), for labels
+    of which a share ε is wrong."""
+    smoothing = objective.label_smoothing
+    loss = -jax.nn.log_sigmoid(margin)
+    return loss if smoothing == 0 else (1 - smoothing) * loss - smoothing * jax.nn.log_sigmoid(-margin)
+
+
+def ipo(margin: jax.Array, objective: Objective) -> jax.Array:
+    """(z - 1 / (2β))², `margin` being β z: identity preference optimisation (arXiv 2310.12036, equation 17), which ends
+    at a margin instead of widening it for ever."""
+    return (margin / objective.beta - 1 / (2 * objective.beta)) ** 2
+
+
+PAIR_LOSSES = {"sigmoid": sigmoid, "ipo": ipo}
+
+
 def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
-    """Direct preference optimisation (arXiv 2305.18290, equation 7), with an optional likelihood term.
+    """Direct preference optimisation, with an optional likelihood term.
 
         z = (log π(chosen) - log π(rejected)) - (log ref(chosen) - log ref(rejected))
-        loss = -log σ(β z) - sft_weight · log π(chosen)
+        loss = PAIR_LOSSES[objective.loss](β z) - sft_weight · log π(chosen)
 
+    With `reference_free` every answer is as likely as any other under the reference, as the authors of DPO offer it.
     log π is the weighted sum over an answer's tokens, or their mean with `average`. Equals
     muffin/train/trainers.py (dpo_loss, compute_weighted_logp) of RLAIF-V, including its metrics: rewards are
     β (log π - log ref), a pair counts as accurate when the chosen reward is strictly larger.
@@ -66,11 +93,13 @@ def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
     if objective.average:
         lengths = jnp.maximum(answer_sums(jnp.ones_like(log_probs), batch), 1e-6)
         policy, reference = policy / lengths, reference / lengths
+    if objective.reference_free:
+        reference = jnp.zeros_like(policy)
     if objective.reference_bfloat16:
         reference = reference.astype(jnp.bfloat16).astype(jnp.float32)
     rewards = objective.beta * (policy - reference)
     margin = rewards[..., 0] - rewards[..., 1]  # [B, S]
-    loss = -jax.nn.log_sigmoid(margin) - objective.sft_weight * policy[..., 0]
+    loss = PAIR_LOSSES[objective.loss](margin, objective) - objective.sft_weight * policy[..., 0]
 
     def total(per_pair: jax.Array) -> jax.Array:
         return jnp.sum(per_pair * batch.pairs)

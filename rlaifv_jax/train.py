@@ -49,7 +49,7 @@ def train(config: Any) -> None:
         model = StartingModel(run, name=checkpoints.model_name(resumed))
 
         # ---------------------------------------------------------------- log-probs of the model we start from
-        references = obtain(run, model) if config.train.objective == "dpo" else (None, None)
+        references = obtain(run, model) if run.step.objective.needs_reference else (None, None)
 
         # ---------------------------------------------------------------- the state, the step, the batches
         weights = Weights(run.output_dir, run.model, run.template_name)

@@ -51,6 +51,25 @@ def test_dpo_equals_the_formula(rows, average):
         np.testing.assert_allclose(sums.metrics[name], value.sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("changes", "formula"),
+    [
+        ({"label_smoothing": 0.2}, lambda z: 0.8 * np.log1p(np.exp(-0.3 * z)) + 0.2 * np.log1p(np.exp(0.3 * z))),
+        ({"loss": "ipo"}, lambda z: (z - 1 / 0.6) ** 2),
+    ],
+)
+@pytest.mark.parametrize("free", [False, True])
+def test_other_losses_equal_their_formulas(rows, changes, formula, free):
+    items, batch, log_probs = rows
+    policy, reference = by_hand(items, log_probs)
+    z = policy[:, 0] - policy[:, 1] - (0 if free else reference[:, 0] - reference[:, 1])
+    objective = Objective("dpo", 0.3, False, 0.0, False, reference_free=free, **changes)
+    sums = losses.dpo(log_probs, batch, objective)
+    np.testing.assert_allclose(sums.loss, formula(z).sum(), rtol=1e-5)
+    np.testing.assert_allclose(sums.metrics["rewards/margins"], 0.3 * z.sum(), rtol=1e-5)
+    assert objective.needs_reference != free
+
+
 def test_policy_equal_to_reference_gives_ln_2_and_no_accuracy(rows):
     _, batch, _ = rows
     sums = losses.dpo(batch.reference, batch, tiny.DPO)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import jax
 import numpy as np
@@ -43,6 +44,27 @@ def test_sft_from_preference_pairs(paths):
     lines = world.metrics(paths[0] / "sft")
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert not (paths[0] / "sft" / "reference").exists()
+
+
+def test_dpo_without_a_reference(paths):
+    train(config(paths, "free", dpo__reference_free=True, train__steps=4))
+    first, *_, last = world.metrics(paths[0] / "free")
+    assert first["logps_train/ref_chosen"] == 0
+    assert last["loss"] < first["loss"]
+    assert not (paths[0] / "free" / "reference").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dpo__loss": "hinge"}, "dpo.loss is 'hinge'; it can be 'sigmoid' or 'ipo'"),
+        ({"dpo__label_smoothing": 0.5}, "dpo.label_smoothing is 0.5; it must lie in 0 … 0.5, below 0.5"),
+        ({"dpo__loss": "ipo", "dpo__label_smoothing": 0.1}, "dpo.label_smoothing is of the sigmoid loss"),
+    ],
+)
+def test_losses_that_are_none(paths, changes, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        train(config(paths, "none", **changes))
 
 
 def test_training_goes_on_from_its_own_weights(paths):
