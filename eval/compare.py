@@ -78,11 +78,7 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in row["counts"].values()):
             raise ValueError("a count is no number")
         runs.setdefault(str(row["id"]), []).append(row["counts"])
-    return {
-        item: {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-        for item, each in runs.items()
-        if all(each)
-    }
+    return {item: mean for item, each in runs.items() if (mean := scores.mean_counts(each))}
 
 
 def table(runs: Sequence[Scored], *, published: bool = True) -> list[dict[str, Any]]:

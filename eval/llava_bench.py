@@ -22,12 +22,11 @@ from eval.judge.request import Request
 from eval.judging import verdicts
 from eval.keyed import keyed, partner
 from eval.llava_points import UNREAD, Points, points, points_as_published
-from eval.prompts import fill
+from eval.prompts import CHECKER, fill
 from eval.rounding import rounded
 from rlaifv_jax.errors import UserError
 
 KINDS = ("conv", "detail", "complex")
-SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."  # as in every published run
 PARSERS: dict[Mode, Callable[[str], Points | None]] = {"compat": points_as_published, "fixed": points}
 
 
@@ -126,7 +125,7 @@ class LlavaBench(Benchmark):
             "answer_2": answers[not swapped],
         }
         text = fill(tools.prompts[self.name], slots, self.name)
-        return Request(self.name, SYSTEM, text, 0.2, self.max_tokens)
+        return Request(self.name, CHECKER, text, 0.2, self.max_tokens)
 
     def counts(self, row: Row) -> dict[str, float]:
         each = {"n": 1.0, "reference": row.values["reference"], "model": row.values["model"]}

@@ -19,6 +19,7 @@ from eval.benchmark import Benchmark, Item, Mode, Row, Sums, Tools, ratio
 from eval.files import find, picture_of, read_rows, text_of
 from eval.keyed import keyed
 from eval.mmstar_options import option, option_as_published
+from rlaifv_jax.data.pictures import LONGEST_PATH
 from rlaifv_jax.errors import UserError
 
 FILES = ("mmstar.parquet", "MMStar.parquet", "mmstar.jsonl", "MMStar.jsonl")
@@ -40,7 +41,6 @@ CATEGORIES = {
 }
 SUBS = tuple((category, sub) for category, subs in CATEGORIES.items() for sub in subs)
 QUESTIONS, OF_CATEGORY = 1500, 250  # published
-LONGEST_PATH = 100  # a longer text is a picture in base64
 
 PARSERS: dict[Mode, Callable[[str, str], str | None]] = {"compat": option_as_published, "fixed": option}
 # (number of questions that are there, published number) → what a share is of

@@ -9,6 +9,8 @@ from pathlib import Path
 from rlaifv_jax.errors import UserError
 
 PACKAGED = Path(__file__).parent / "judge" / "prompts"
+# System message of every published comparison of two answers.
+CHECKER = "You are a helpful and precise assistant for checking the quality of the answer."
 
 
 @dataclass(frozen=True)

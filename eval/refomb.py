@@ -16,7 +16,7 @@ from eval.files import find, picture_of, read_rows, text_of
 from eval.judge.request import Request
 from eval.judging import verdicts
 from eval.keyed import keyed
-from eval.prompts import fill
+from eval.prompts import CHECKER, fill
 from rlaifv_jax.errors import UserError
 
 FILES = ("gpt4v_RefoMB_dev_0521.jsonl",)  # questions, descriptions and GPT-4V's answers
@@ -31,7 +31,6 @@ CATEGORIES = (
     "OCR",
 )
 OVERALL, HALLUCINATION = "refomb_overall", "refomb_hallucination"
-CHECKER = "You are a helpful and precise assistant for checking the quality of the answer."
 READER = "You are a helpful and precise assistant."
 SCORES = {"A": -1, "C": 0, "B": 1}
 _LOOSE = re.compile(r"\[\[?\s*\**\s*([ABC])\s*\**\s*\]\]?")

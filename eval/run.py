@@ -26,6 +26,8 @@ from rlaifv_jax.data.pictures import LONGEST_PATH
 from rlaifv_jax.pages.thumbnail import write_thumbnail
 from rlaifv_jax.records.settings import write_whole
 
+Counts = Sequence[Sequence[Mapping[str, float]]]  # of every repetition, what each row adds to the sums; {}: it failed
+
 
 @dataclass(frozen=True)
 class Run:
@@ -56,8 +58,9 @@ def score(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         again = [Row(row.item, row.answer, failed=row.failed) for row in rows]
         examine(run.benchmark, again, tools)
         runs.append(again)
-    report = report_of(run, runs)
-    write_items(run, runs)
+    counts = [[{} if row.failed else run.benchmark.counts(row) for row in rows] for rows in runs]
+    report = report_of(run, runs, counts)
+    write_items(run, runs, counts)
     write_whole(run.output / "scores.json", [json.dumps(report, indent=2, ensure_ascii=False), "\n"])
     write_page(run.output)
     return report
@@ -72,16 +75,13 @@ def examine(benchmark: Benchmark, rows: Sequence[Row], tools: Tools) -> None:
             row.failed = "nothing was found out"
 
 
-def report_of(run: Run, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
+def report_of(run: Run, runs: Sequence[Sequence[Row]], counts: Counts) -> dict[str, Any]:
     benchmark, tools = run.benchmark, run.tools
     failed = sum(any(row.failed for row in rows) for rows in zip(*runs, strict=True))
     allowed = run.allow_partial or not failed
-    each = [
-        scores.metrics_of(benchmark, [benchmark.counts(row) for row in rows if not row.failed], tools.mode)
-        for rows in runs
-    ]
+    each = [scores.metrics_of(benchmark, [one for one in of_run if one], tools.mode) for of_run in counts]
     means, spread = scores.averaged(each)
-    counts = scores.mean_counts(benchmark, runs)
+    items = [mean for of_item in zip(*counts, strict=True) if (mean := scores.mean_counts(of_item))]
     models = sorted({reply.model for rows in runs for row in rows for reply in row.replies if reply.model})
     return {
         "benchmark": benchmark.name,
@@ -97,7 +97,7 @@ def report_of(run: Run, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
         "metrics": means if allowed else {},
         "headline": list(benchmark.headline),
         "higher_is_better": dict(benchmark.higher_is_better),
-        "intervals": scores.intervals(benchmark, counts, tools.mode, run.seed) if allowed else {},
+        "intervals": scores.intervals(benchmark, items, tools.mode, run.seed) if allowed else {},
         "runs": each if allowed else [],
         "spread": spread if allowed else {},
         "tokens": tokens(runs),
@@ -131,17 +131,16 @@ def reasons(runs: Sequence[Sequence[Row]]) -> dict[str, int]:
     return dict(counts.most_common(5))
 
 
-def write_items(run: Run, runs: Sequence[Sequence[Row]]) -> None:
+def write_items(run: Run, runs: Sequence[Sequence[Row]], counts: Counts) -> None:
     """With a small copy of every picture that is here, in OUTPUT/pictures."""
     folder = run.data if run.data.is_dir() else run.data.parent
     items = [row.item for row in runs[0]]
     pictures = {item.id: write_thumbnail(item.image, folder, run.output / "pictures") for item in items}
     lines = []
-    for number, rows in enumerate(runs):
-        for row in rows:
-            counts = {} if row.failed else run.benchmark.counts(row)
+    for number, (rows, of_run) in enumerate(zip(runs, counts, strict=True)):
+        for row, adds in zip(rows, of_run, strict=True):
             line = {"run": number, **_item(row.item), "picture": pictures[row.item.id], **_findings(row)}
-            line["counts"] = counts
+            line["counts"] = adds
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_whole(run.output / "items.jsonl", lines)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.benchmark import Benchmark, Mode, Row
+from eval.benchmark import Benchmark, Mode
 
 RESAMPLES = 2000
 LEVEL = 95  # percent of an interval
@@ -71,11 +71,6 @@ def resampled(
     return dict(benchmark.metrics({name: sums[:, column] for column, name in enumerate(names)}, mode))
 
 
-def mean_counts(benchmark: Benchmark, runs: Sequence[Sequence[Row]]) -> list[dict[str, float]]:
-    """What each item adds to the sums, averaged over repetitions; items that failed in one are left out."""
-    found = []
-    for rows in zip(*runs, strict=True):
-        if not any(row.failed for row in rows):
-            each = [benchmark.counts(row) for row in rows]
-            found.append({name: float(np.mean([counts[name] for counts in each])) for name in each[0]})
-    return found
+def mean_counts(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What an item adds to the sums, on average over its repetitions; {} if one of them is {}, since it failed."""
+    return {name: float(np.mean([counts[name] for counts in each])) for name in each[0]} if all(each) else {}

@@ -1,6 +1,6 @@
 """What judging would cost, before it does."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,15 +46,10 @@ class Estimate:
         )
 
 
-def estimate(judge: Recalls, requests: Iterable[Request]) -> Estimate:
-    """Nothing is sent."""
-    total = Estimate()
-    for request in requests:
-        trial = judge.trial(request, lambda text: text)
-        if trial.replies:
-            total += Estimate(known=1, again=trial.retries)
-        else:
-            characters = len(request.system) + len(request.user)
-            tokens = -(-characters // CHARACTERS)
-            total += Estimate(0, 1, tokens, request.max_tokens, trial.retries)
-    return total
+def cost_of(trial: Trial[Any]) -> Estimate:
+    """Of one request, from what is known of it."""
+    request = trial.request
+    if trial.replies:
+        return Estimate(known=1, again=trial.retries)
+    characters = len(request.system) + len(request.user)
+    return Estimate(0, 1, -(-characters // CHARACTERS), request.max_tokens, trial.retries)

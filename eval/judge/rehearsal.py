@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from eval.benchmark import Benchmark, Row, Tools
-from eval.judge.estimate import Estimate, Recalls, estimate
+from eval.judge.estimate import Estimate, Recalls, cost_of
 from eval.judge.request import Request, Verdict
 
 T = TypeVar("T")
@@ -27,8 +27,8 @@ class Rehearsal:
         self, asked: Iterable[tuple[Any, Request]], parse: Callable[[str], T | None]
     ) -> Iterator[tuple[Any, Verdict[T]]]:
         for tag, request in asked:
-            self.costs[request.stage] = self.costs.get(request.stage, Estimate()) + estimate(self.judge, [request])
             trial = self.judge.trial(request, parse)
+            self.costs[request.stage] = self.costs.get(request.stage, Estimate()) + cost_of(trial)
             yield tag, Verdict(trial.value, tuple(trial.replies), "not asked")
 
 
@@ -42,12 +42,8 @@ def rehearse(benchmark: Benchmark, rows: Iterable[Row], tools: Tools, repeat: in
         again = [Row(row.item, row.answer) for row in rows if not row.failed]
         benchmark.examine(again, replace(tools, judge=judge.in_round(number)))
     lines = [f"{stage}: {cost}" for stage, cost in costs.items()]
-    first = costs.get(benchmark.stages[0], Estimate())
-    for stage in benchmark.stages[1:]:
-        if (
-            more := first.calls
-            + first.known
-            - sum((costs[stage].calls, costs[stage].known) if stage in costs else (0,))
-        ):
-            lines.append(f"{stage}: {more} calls, which follow from the replies to {benchmark.stages[0]}")
+    asked = [cost.calls + cost.known for cost in (costs.get(stage, Estimate()) for stage in benchmark.stages)]
+    for stage, count in zip(benchmark.stages[1:], asked[1:], strict=True):
+        if asked[0] > count:
+            lines.append(f"{stage}: {asked[0] - count} calls, which follow from the replies to {benchmark.stages[0]}")
     return lines

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eval.judge.cache import ReplyCache, key_of
-from eval.judge.estimate import Estimate, estimate
+from eval.judge.estimate import Estimate, cost_of
 from eval.judge.local import LocalJudge, LocalOptions
 from eval.judge.request import Judge, Request, Verdict
 from eval.judge.server import DEAD, JudgeOptions, ServerJudge
@@ -461,6 +461,10 @@ def test_ctrl_c_does_not_wait(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- estimate
+
+
+def estimate(judge: Any, asked: list[Request]) -> Estimate:
+    return sum((cost_of(judge.trial(request, str)) for request in asked), Estimate())
 
 
 def test_estimate(cache: ReplyCache) -> None:
