@@ -50,6 +50,14 @@ def get_config() -> ConfigDict:
     config.train.log_every = 1  # steps between lines of metrics.jsonl
     config.train.eval_every = 0  # steps between evaluations; 0: at checkpoints
 
+    # Low-rank adapters (arXiv 2106.09685) beside the decoder's linear maps, instead of training the decoder itself.
+    config.lora = ConfigDict()
+    config.lora.rank = 0  # 0: no adapters
+    config.lora.alpha = 16.0  # what adapters add is multiplied by alpha / rank
+    config.lora.dropout = 0.05  # of what goes into adapters, in training
+    config.lora.targets = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    config.lora.base = ""  # the decoder's own weights: in precision.compute, or 'int8', which halves them
+
     config.optim = ConfigDict()
     config.optim.lr = 5e-7
     config.optim.weight_decay = 0.01

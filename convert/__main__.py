@@ -9,6 +9,7 @@ Training, generation and the rest open all of these forms directly, so `import` 
 cloud storage: DST of `import` may be gs://bucket/model. `export` writes what the original code (layout
 `original`) or transformers (layout `llava-hf`) opens, tokenizer, processor and generation files included.
 OmniLMM has the layout `original` only.
+SRC may be adapters (LoRA) of PEFT, which lie beside a model: they are merged into it, or kept apart with --adapter.
 Without --dtype every tensor keeps its own dtype, and import → export in the same layout is bit-exact.
 
 Names of the tensors may be those of any of the five LLaVA layouts, in safetensors or PyTorch files, in one
@@ -46,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("import", parents=[source, target], help="write SRC as a directory of this project")
     export = commands.add_parser("export", parents=[source, target], help="write SRC as a Hugging Face directory")
     export.add_argument("--layout", required=True, choices=("original", "llava-hf"))
+    export.add_argument(
+        "--adapter", action="store_true", help="write the adapters of SRC as such, instead of a model with them merged"
+    )
     export.add_argument("--dtype", default="keep", choices=("keep", "bfloat16", "float16", "float32"))
     export.add_argument("--shard-size", default="5GB", metavar="SIZE", help="largest file, e.g. 500MB (default 5GB)")
     export.add_argument(
@@ -81,7 +85,7 @@ def check_destination(source: str, destination: str, force: bool) -> None:
     if os.path.ismount(destination):
         raise UserError(f"{destination} is a mount point, which cannot be replaced; write to a directory below it")
     filled = target.exists() and next(iter(target.iterdir()), None) is not None
-    if filled and not any((target / name).exists() for name in ("config.json", "rlaifv.json")):
+    if filled and not any((target / name).exists() for name in ("config.json", "rlaifv.json", "adapter_config.json")):
         raise UserError(f"{destination} holds something that is no model; remove it yourself, or write elsewhere")
     if filled and not force and not is_unfinished(destination):
         raise UserError(f"{destination} is not empty; --force replaces it")
@@ -115,6 +119,13 @@ def run(arguments: Any) -> None:
     else:
         if "://" in arguments.destination:
             raise UserError("export writes to a local directory; copy it to the cloud afterwards")
+        if arguments.adapter:
+            from convert.adapter_files import export_adapter
+
+            destination = Path(arguments.destination).absolute()
+            export_adapter(checkpoint, arguments.source, destination, arguments.layout, arguments.dtype)
+            print(f"wrote {arguments.destination}")
+            return
         from convert.export import export_model
 
         export_model(

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from jax.sharding import Mesh
 
 from convert import layouts
+from convert.adapters import CONFIG as ADAPTER_CONFIG
+from convert.adapters import base_of, is_adapter, open_adapter
 from convert.decoder import Entry
 from convert.hub import local_directory
 from convert.in_place import in_place_of
@@ -70,12 +73,15 @@ class StoredModel:
         """Rows of the table between our parameters and the tensors of files."""
         return TABLES[self.family.name](self.config)
 
-    def load(self, mesh: Mesh, dtype: Callable[[str], Any | None] = lambda path: None) -> Params:
+    def load(
+        self, mesh: Mesh, dtype: Callable[[str], Any | None] = lambda path: None, plan: Blueprint | None = None
+    ) -> Params:
         """The parameters as a nested dict of arrays, sharded over `mesh`, read tensor by tensor.
 
-        dtype: parameter path → dtype, None for that of the files. Every process must call this.
+        dtype: parameter path → dtype, None for that of the files. plan: a blueprint with the same parameters, of which
+        some may be int8 (rlaifv_jax.models.lora). Every process must call this.
         """
-        return load_params(self.leaves, self.blueprint, mesh, dtype)
+        return load_params(self.leaves, plan or self.blueprint, mesh, dtype)
 
     def save_assets(
         self,
@@ -110,7 +116,7 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     """Read configs and headers of a model and check that they fit each other.
 
     Args:
-      path: Hugging Face directory, hub id, or a directory written by this project (may be gs://).
+      path: Hugging Face directory, hub id, adapters of PEFT, or a directory written by this project (may be gs://).
       vision_path: directory or hub id of the CLIP tower. Used where the checkpoint has no tower of its own,
         as liuhaotian/llava-v1.5-7b; left alone otherwise. None: what config.json names.
       key: the setting that path came from, for messages.
@@ -120,7 +126,10 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     """
     if is_orbax_dir(path):
         return _open_orbax(path, vision_path)
-    directory = local_directory(path, key)
+    directory = _adapter_in_the_cloud(path) or local_directory(path, key)
+    if is_adapter(directory):
+        base = open_model(base_of(directory), vision_path, f"{directory}: base_model_name_or_path")
+        return open_adapter(base, directory)
     file = directory / "config.json"
     raw = read_json(file)
     family = family_of(raw, str(file))
@@ -158,6 +167,11 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     )
     assets = _assets(directory) + (() if processor == directory else _processor_files(processor))
     return StoredModel(family, config, plan, raw, directory, assets, leaves, notes)
+
+
+def _adapter_in_the_cloud(path: Any) -> Path | None:
+    """A local copy of adapters at gs://…; None for anything else."""
+    return local_assets(path) if "://" in str(path) and (epath.Path(path) / ADAPTER_CONFIG).exists() else None
 
 
 def _no_separate_tower(directory: Any, family: Family) -> UserError:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from convert.leaves import Leaf
 from rlaifv_jax.models.blueprint import Blueprint, Params, flat, nested
+from rlaifv_jax.models.lora import quantize
 from rlaifv_jax.parallel import is_main, shardings
 
 IN_FLIGHT = 256 * 2**20  # bytes of finished reads whose copy onto the devices need not have ended
@@ -26,7 +27,7 @@ IN_FLIGHT = 256 * 2**20  # bytes of finished reads whose copy onto the devices n
 def load_params(
     leaves: Mapping[str, Leaf], blueprint: Blueprint, mesh: Mesh, dtype: Callable[[str], Any | None]
 ) -> Params:
-    """Nested dict of arrays, sharded by the rules of rlaifv_jax.parallel.
+    """Nested dict of arrays, sharded by the rules of rlaifv_jax.parallel; int8 with scales where `blueprint` has these.
 
     dtype: parameter path → dtype on the devices, None for that of the files. Every process must call this.
     """
@@ -43,16 +44,23 @@ def load_params(
                 loaded[path] = _read(leaf, None, shape, target, place)
                 bar.update(int(np.prod(shape)))
                 continue
-            stack = _zeros(shape, target, place)()
+            names, dtypes = [path], [target]
+            if narrow := f"{path}_scale" in shapes:
+                names, dtypes = [path, f"{path}_scale"], [np.dtype(np.int8), target]
+            stacks = [_zeros(shapes[n].shape, d, places[n])() for n, d in zip(names, dtypes, strict=True)]
             for layer in range(shape[0]):
                 piece = _read(leaf, layer, shape[1:], target, NamedSharding(mesh, P(*place.spec[1:])))
-                stack = _fill(place)(stack, piece, np.int32(layer))
+                pieces = _quantize(piece, target) if narrow else (piece,)
+                stacks = [
+                    _fill(places[name])(stack, part, np.int32(layer))
+                    for name, stack, part in zip(names, stacks, pieces, strict=True)
+                ]
                 waiting += piece.nbytes
                 if waiting > IN_FLIGHT:
-                    jax.block_until_ready(stack)
+                    jax.block_until_ready(stacks)
                     waiting = 0
                 bar.update(int(np.prod(shape[1:])))
-            loaded[path] = stack
+            loaded |= zip(names, stacks, strict=True)
     return jax.block_until_ready(nested(loaded))
 
 
@@ -78,6 +86,9 @@ def _fill(place: NamedSharding) -> Any:
         return jax.lax.bitcast_convert_type(filled, stack.dtype)
 
     return jax.jit(fill, donate_argnums=0, out_shardings=place)
+
+
+_quantize = jax.jit(quantize, static_argnums=1)
 
 
 @functools.cache

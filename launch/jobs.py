@@ -90,8 +90,7 @@ def make_job(config: Any, mesh: Mesh, rows_per_chip: int) -> SliceJob:
         deal, fit = _planned(config, model, sizes, config.train.batch_pairs, unit)
         rows = fit.rows
     plan = TrainingPlan(sizes, deal, fit.shape, rows=rows, steps=1)
-    frozen = model.family.untrained(Trained.of(config.train))
-    job = Job(config, mesh, fit.shape, rows, make_step(config, model.blueprint, mesh), frozen)
+    job = Job(config, mesh, fit.shape, rows, *make_step(config, model, mesh))
     return SliceJob(job, model, sizes, plan(0))
 
 
@@ -112,7 +111,7 @@ def model_flops(job: SliceJob, *, trained: bool) -> float:
     prefix, answers = job.sizes.tokens[places] - targets, np.stack([half, targets - half], axis=1)
     config, images = job.model.config, job.sizes.images[places]
     if trained:
-        parts = Trained.of(job.job.config.train)
+        parts = Trained.of(job.job.config)
         return float(np.sum(flops.row_flops(config, prefix, answers, targets, images, parts)))
     forward = flops.decoder_flops(config.decoder, prefix, answers, targets) + images * flops.image_flops(config)
     return float(np.sum(forward)) / job.job.config.train.accumulate

@@ -1,28 +1,26 @@
 """Checkpoints of a run: everything needed to go on bit for bit, written in the background.
 
     OUTPUT_DIR/checkpoints/STEP/   state (master weights, frozen weights, optimizer, step) and meta (JSON)
-    OUTPUT_DIR/weights/STEP/       the model alone in bfloat16, with config and tokenizer: a model.path like any other
 
-The newest `keep` states stay; of older steps only the weights remain.
+The newest `keep` states stay; of older steps only the weights remain (rlaifv_jax.weights). With adapters the frozen
+weights, nearly all there are, are not kept again: they come from model.path, which must still be what it was.
 """
 
 from importlib import metadata
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from convert.load import StoredModel
-from convert.orbax_dir import is_complete, make_checkpointer, save_params
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.models.blueprint import cast, join
+from rlaifv_jax.models.lora import PATHS
 from rlaifv_jax.parallel import is_main
+from rlaifv_jax.starting_model import StartingModel
 from rlaifv_jax.step import TrainState
 
-TRAINED = {"train.vision": False, "train.projector": True}  # and what they were before they could be said
+# What decides which parameters are trained, and what these keys were before they could be said.
+TRAINED = {"train.vision": False, "train.projector": True, "lora.rank": 0, "lora.targets": list(PATHS)}
 # Keys that may differ between a run and its continuation: they change no result beyond rounding.
 FREE_KEYS = (
     "output_dir",
@@ -51,6 +49,7 @@ class Checkpoints:
             max_to_keep=config.checkpoint.keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
         )
         self.config, self.data = config.to_dict(), data
+        self.frozen_apart = config.lora.rank > 0
         self.directory = output_dir / "checkpoints"
         self.manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
 
@@ -94,6 +93,8 @@ class Checkpoints:
         randomness there is.
         """
         meta = {"step": step, "config": self.config, "model": model, "data": self.data, "versions": versions()}
+        if self.frozen_apart:
+            state = state._replace(frozen={})
         self.manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         )
@@ -105,9 +106,17 @@ class Checkpoints:
         """Fingerprint of the model that the run of this state began with."""
         return None if step is None else self.meta(step)["model"]
 
-    def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The state of `step`, laid out as `abstract` says (shapes, dtypes and shardings)."""
-        return self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
+    def restore(self, step: int, abstract: TrainState, model: StartingModel) -> TrainState:
+        """The state of `step`, laid out as `abstract` says (shapes, dtypes and shardings).
+
+        model: that which the run began with; it is taken, or forgotten.
+        """
+        if not self.frozen_apart:
+            model.forget()
+            return self._read(step, state=ocp.args.StandardRestore(abstract))["state"]
+        _, frozen = model.take()
+        state = self._read(step, state=ocp.args.StandardRestore(abstract._replace(frozen={})))["state"]
+        return state._replace(frozen=frozen)
 
     def _read(self, step: int, **items: Any) -> Any:
         try:
@@ -125,35 +134,6 @@ class Checkpoints:
         self.manager.close()
 
 
-class Weights:
-    """Models under `output_dir`/weights/STEP, one for every checkpoint, in bfloat16."""
-
-    def __init__(self, output_dir: epath.Path, source: StoredModel, template: str | None):
-        self.output_dir, self.source, self.template = output_dir / "weights", source, template
-        self.checkpointer = make_checkpointer()
-        self.narrow = jax.jit(lambda params, frozen: cast(join(params, frozen), jnp.bfloat16))
-
-    def directory(self, step: int) -> epath.Path:
-        return self.output_dir / str(step)
-
-    def save(self, step: int, state: TrainState) -> None:
-        """Start writing the model of `state`; its directory is complete when `params/` appears in it."""
-        self.checkpointer.wait_until_finished()
-        if is_main():
-            self.source.save_assets(self.directory(step), self.template)
-        save_params(self.directory(step), self.narrow(state.params, state.frozen), self.checkpointer)
-
-    def mend(self, step: int, state: TrainState) -> None:
-        """Write the model of a restored state again where a kill came between the state and the model."""
-        if not is_complete(self.directory(step)):
-            self.save(step, state)
-
-    def close(self) -> None:
-        """Wait until everything is on disk."""
-        self.checkpointer.wait_until_finished()
-        self.checkpointer.close()
-
-
 def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")}
 
@@ -162,6 +142,7 @@ def flat_config(config: Any, prefix: str = "") -> dict[str, Any]:
     """{'train.steps': 100, …} from a nested mapping."""
     leaves: dict[str, Any] = {}
     for key, value in config.items():
+        value = list(value) if isinstance(value, tuple) else value  # what JSON makes of it
         leaves |= flat_config(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
     return leaves
 

@@ -9,6 +9,7 @@ from rlaifv_jax.data.images import ASPECT_RATIOS
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.losses import OBJECTIVES, PAIR_LOSSES
 from rlaifv_jax.models.layers import REMAT_POLICIES
+from rlaifv_jax.models.lora import BASES, PATHS
 from rlaifv_jax.ops.attention import BACKENDS, DECODER_BACKENDS
 
 
@@ -34,6 +35,7 @@ def check_computation(config: Any) -> None:
         "precision.compute": (config.precision.compute, floats),
         "precision.params": (config.precision.params, floats),
         "optim.first_moment": (config.optim.first_moment, floats),
+        "lora.base": (config.lora.base, BASES),
         "data.bad_rows": (config.data.bad_rows, ("skip", "fatal")),
         "data.image_aspect_ratio": (config.data.image_aspect_ratio, ("", *ASPECT_RATIOS)),
     }
@@ -61,6 +63,7 @@ def check_computation(config: Any) -> None:
         "optim.weight_decay": 0,
         "optim.grad_clip": 0,
         "optim.eps": 0,
+        "lora.rank": 0,
     }
     for key, least in at_least.items():
         group, _, name = key.rpartition(".")
@@ -70,6 +73,10 @@ def check_computation(config: Any) -> None:
     for key in ("warmup_ratio", "beta1", "beta2"):
         if not 0 <= config.optim[key] < 1:
             raise UserError(f"optim.{key} is {config.optim[key]}; it must lie in 0 … 1, below 1")
+    if config.lora.rank:
+        check_lora(config)
+    elif config.lora.base:
+        raise UserError(f"lora.base is {config.lora.base!r}, but lora.rank is 0: what is trained is not kept in int8")
     if not math.isfinite(config.dpo.sft_weight):
         raise UserError(f"dpo.sft_weight is {config.dpo.sft_weight}; it must be a finite number")
     if not math.isfinite(config.dpo.beta) or config.dpo.beta <= 0:
@@ -82,3 +89,18 @@ def check_computation(config: Any) -> None:
         raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
     if config.data.eval_fraction and config.data.eval_path:
         raise UserError("data.eval_fraction and data.eval_path are both set; choose one")
+
+
+def check_lora(config: Any) -> None:
+    """The keys of adapters, where there are any."""
+    if not 0 < config.lora.alpha < math.inf:
+        raise UserError(f"lora.alpha is {config.lora.alpha}; it must be above 0")
+    if not 0 <= config.lora.dropout < 1:
+        raise UserError(f"lora.dropout is {config.lora.dropout}; it must lie in 0 … 1, below 1")
+    targets = tuple(config.lora.targets)
+    if not targets or len(set(targets)) != len(targets) or not set(targets) <= PATHS.keys():
+        raise UserError(f"lora.targets is {targets!r}; give one or more of {', '.join(PATHS)}")
+    if config.train.vision:
+        raise UserError(
+            "train.vision is set, but with lora.rank the image tower stays as it is; leave one of the two out"
+        )

@@ -9,6 +9,8 @@ answers of c₁ and c₂ tokens with R targets, each term forward plus backward 
     projector          2 · N_projector · patches                of LLaVA; a resampler also has attention
     image tower        forward only (3 × when it is trained)
 
+With adapters (LoRA) the decoder's own matrices and the head have no gradient: 2 ×, not 3 ×. Adapters take 3 × 2 N more.
+
 Recomputation for memory (remat) is not counted: this is model FLOPs, the M in MFU (arXiv 2204.02311, appendix B).
 """
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.families import Trained
+from rlaifv_jax.models.lora import Lora
 from rlaifv_jax.models.vit import VitConfig
 
 # Dense bfloat16 peak per chip, from the vendors' data sheets, by jax's device_kind.
@@ -46,18 +49,51 @@ def tower_flops(config: VitConfig) -> float:
 def decoder_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any) -> Any:
     """Forward pass of shared-prefix rows. prefix: int[N]; answers: int[N, branches]; targets: int[N]. → float64[N]"""
     prefix, answers = np.asarray(prefix, np.float64), np.asarray(answers, np.float64)
-    queries, keys = config.heads * config.head_width, config.kv_heads * config.head_width
-    matrices = 2 * config.width * (queries + keys) + 3 * config.width * config.mlp_width
     pairs = prefix * (prefix + 1) / 2
     pairs = pairs + np.sum(answers * prefix[:, None] + answers * (answers + 1) / 2, axis=1)
-    linear = 2 * config.layers * matrices * (prefix + answers.sum(axis=1))
-    return linear + 4 * config.layers * queries * pairs + 2 * config.width * config.vocab_size * np.asarray(targets)
+    attention = 4 * config.layers * config.heads * config.head_width * pairs
+    return _matrix_flops(config, prefix, answers, targets) + attention
+
+
+def _matrix_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any) -> Any:
+    """Of those the products with weights: float64[N]."""
+    entries = sum(width_in * width_out for width_in, width_out in _matrices(config).values())
+    layers = 2 * config.layers * entries * _tokens(prefix, answers)
+    return layers + 2 * config.width * config.vocab_size * np.asarray(targets)
+
+
+def _matrices(config: DecoderConfig) -> dict[str, tuple[int, int]]:
+    """In and out of a layer's linear maps, by the names of lora.PATHS."""
+    queries, keys = config.heads * config.head_width, config.kv_heads * config.head_width
+    width, hidden = config.width, config.mlp_width
+    return {
+        "q_proj": (width, queries),
+        "k_proj": (width, keys),
+        "v_proj": (width, keys),
+        "o_proj": (queries, width),
+        "gate_proj": (width, hidden),
+        "up_proj": (width, hidden),
+        "down_proj": (hidden, width),
+    }
+
+
+def _tokens(prefix: Any, answers: Any) -> Any:
+    return np.asarray(prefix, np.float64) + np.sum(np.asarray(answers, np.float64), axis=1)
+
+
+def adapter_entries(config: DecoderConfig, lora: Lora) -> int:
+    """Trained numbers of all adapters of a decoder."""
+    sizes = _matrices(config)
+    return config.layers * lora.rank * sum(sum(sizes[name]) for name in lora.targets)
 
 
 def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any, trained: Trained) -> Any:
     """Model FLOPs of training on rows of a config of any family: float64[N]."""
-    per_image = _trained_image_flops(config, trained)
-    return 3 * decoder_flops(config.decoder, prefix, answers, targets) + np.asarray(images) * per_image
+    decoder = 3 * decoder_flops(config.decoder, prefix, answers, targets)
+    if trained.lora:
+        adapters = 6 * adapter_entries(config.decoder, trained.lora) * _tokens(prefix, answers)
+        decoder = decoder - _matrix_flops(config.decoder, prefix, answers, targets) + adapters
+    return decoder + np.asarray(images) * _trained_image_flops(config, trained)
 
 
 def _trained_image_flops(config: Any, trained: Trained) -> float:
@@ -78,7 +114,7 @@ def image_flops(config: Any) -> float:
 
 def image_cost(config: Any, trained: Trained) -> float:
     """What training on one image takes before the decoder, in positions of the decoder that take as much."""
-    position = 3 * float(decoder_flops(config.decoder, [1], [[0]], [0])[0])
+    position = float(row_flops(config, [1], [[0]], [0], [0], trained)[0])
     return _trained_image_flops(config, trained) / position
 
 

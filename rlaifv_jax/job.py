@@ -15,7 +15,7 @@ from rlaifv_jax.data.packing import Deal, Fit, Sizes, fit_rows
 from rlaifv_jax.data.rows import RowShape, empty_batch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.losses import Objective
-from rlaifv_jax.models.blueprint import Blueprint
+from rlaifv_jax.models import lora
 from rlaifv_jax.models.families import Trained
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
@@ -59,12 +59,15 @@ def plan_rows(config: Any, model: Any, sizes: Sizes, deal: Deal, *, steps: int, 
         longest=longest,
         longest_row=config.train.longest_row,
         pairs_per_row=config.train.pairs_per_row,
-        image_cost=flops.image_cost(model, Trained.of(config.train)),
+        image_cost=flops.image_cost(model, Trained.of(config)),
     )
 
 
-def make_step(config: Any, blueprint: Blueprint, mesh: Mesh) -> Step:
-    """The step that a config describes, on the devices of `mesh`.
+def make_step(config: Any, model: Any, mesh: Mesh) -> tuple[Step, tuple[str, ...]]:
+    """The step that a config describes, on the devices of `mesh`, and what it does not train (see `Job`).
+
+    Args:
+      model: has the family, config and blueprint of convert.load.StoredModel.
 
     Raises:
       UserError: the devices cannot do it.
@@ -86,4 +89,9 @@ def make_step(config: Any, blueprint: Blueprint, mesh: Mesh) -> Step:
         config.dpo.reference_free,
     )
     compute = Compute(backend, config.attention.tower or backend, config.train.remat, config.train.vocab_block)
-    return Step(blueprint, objective, compute, config.precision.compute)
+    trained = Trained.of(config)
+    plan, frozen = model.blueprint, model.family.untrained(trained)
+    if trained.lora:
+        plan = lora.overlay(plan, trained.lora)
+        frozen += lora.untrained(plan)
+    return Step(plan, objective, compute, config.precision.compute, trained.lora, config.seed), frozen

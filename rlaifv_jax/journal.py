@@ -123,7 +123,7 @@ class Journal:
             index.answer_lengths[places],
             index.target_counts[places].sum(axis=1),
             index.images[places],
-            Trained.of(self.run.config.train),
+            Trained.of(self.run.config),
         )
         return {
             "seconds_per_step": seconds / steps,

@@ -117,7 +117,7 @@ def _steps(config: Any, asked: int) -> list[Line]:
         Line(
             "train",
             f"reference log-probs, DPO: {epochs:.3g} epochs, {steps:,} steps of {training.train.batch_pairs} pairs",
-            pairs * (_read(policy, PROMPT, *PAIR) + epochs * _train(policy, training.train)),
+            pairs * (_read(policy, PROMPT, *PAIR) + epochs * _train(policy, training)),
             0.0,
         ),
         Line(
@@ -161,11 +161,11 @@ def _read(sizes: Any, prompt: int, branches: list[int] | None = None, targets: i
     return float(text[0]) + flops.image_flops(sizes)
 
 
-def _train(sizes: Any, train: Any) -> float:
+def _train(sizes: Any, training: Any) -> float:
     """Operations of an update on one pair."""
     branches, targets = PAIR
     prefix, images = [sizes.image_tokens + PROMPT], [bool(sizes.image_tokens)]
-    return float(flops.row_flops(sizes, prefix, [branches], [targets], images, Trained.of(train))[0])
+    return float(flops.row_flops(sizes, prefix, [branches], [targets], images, Trained.of(training))[0])
 
 
 def _write(sizes: Any, prompt: int, answers: int, length: int) -> float:

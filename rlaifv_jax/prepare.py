@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
@@ -33,8 +34,8 @@ from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
 from rlaifv_jax.job import Job, make_step, plan_rows
-from rlaifv_jax.models.blueprint import Params, is_frozen, split_frozen
-from rlaifv_jax.models.families import Trained
+from rlaifv_jax.models import lora
+from rlaifv_jax.models.blueprint import Params, cast, flat, is_frozen, join, nested, split_frozen
 from rlaifv_jax.plan import Plan, make_plan
 
 FULL_ENOUGH = 0.75  # share of a step's positions that hold tokens, below which a user should know
@@ -78,8 +79,23 @@ class Run(Job):
     def load_params(self) -> tuple[Params, Params]:
         """(trainable in master precision, frozen in compute precision), streamed onto the mesh."""
         master, compute = self.config.precision.params, self.config.precision.compute
-        params = self.model.load(self.mesh, lambda path: np.dtype(compute if is_frozen(path, self.frozen) else master))
+        plan = self.step.blueprint
+        params = self.model.load(
+            self.mesh, lambda path: np.dtype(compute if is_frozen(path, self.frozen) else master), plan
+        )
+        if self.step.lora:
+            params = join(params, self._fresh_adapters())
         return split_frozen(params, self.frozen)
+
+    def _fresh_adapters(self) -> Params:
+        plan = self.step.blueprint
+        places = flat(parallel.shardings(plan.axes, plan.shapes, self.mesh))
+        shapes = jax.eval_shape(lambda: lora.fresh(plan, 0))
+        where = nested({path: places[path] for path in flat(shapes)})
+        make = jax.jit(
+            lambda: cast(lora.fresh(plan, self.config.seed), self.config.precision.params), out_shardings=where
+        )
+        return make()
 
     def training_batches(self, start_step: int, references: TargetLogProbs | None) -> Loader:
         """The batches of training from `start_step` on, in their micro-steps: this process's share of each."""
@@ -160,6 +176,7 @@ def prepare(config: Any) -> Run:
         _report_bad_rows(opened, output_dir / "bad_rows.jsonl")
     for data in opened:
         _check_vocabulary(data, sizes.decoder.vocab_size)
+    step, frozen = make_step(config, model, mesh)
     plan = make_plan(config, len(train.index))
     deal = Deal(train.index.lengths, seed=config.seed, pairs=config.train.batch_pairs)
     passed = [data.index for data in (whole, held_out) if data]
@@ -179,8 +196,8 @@ def prepare(config: Any) -> Run:
         deal=deal,
         shape=fit.shape,
         rows=fit.rows,
-        step=make_step(config, model.blueprint, mesh),
-        frozen=model.family.untrained(Trained.of(config.train)),
+        step=step,
+        frozen=frozen,
     )
 
 

@@ -3,6 +3,7 @@
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.models.blueprint import Params, join
+from rlaifv_jax.models.lora import without_adapters
 from rlaifv_jax.prepare import Run
 
 
@@ -20,7 +21,7 @@ class StartingModel:
 
     @property
     def name(self) -> str:
-        """Fingerprint of the weights in compute precision."""
+        """Fingerprint of the weights in compute precision; adapters add nothing yet."""
         if self.expected is None:
             self.params()
         assert self.expected is not None
@@ -34,7 +35,7 @@ class StartingModel:
         """
         if self.loaded is None:
             loaded = self.run.load_params()
-            found = model_fingerprint(join(*loaded), self.run.step.dtype)
+            found = model_fingerprint(without_adapters(join(*loaded)), self.run.step.dtype)
             if self.expected not in (None, found):
                 raise UserError(
                     f"model.path: {self.run.config.model.path} is not the model that the run in "

@@ -75,4 +75,8 @@ def shardings(abstract: Any) -> Any:
 
 
 def _typed(shapes: Params, dtype: str) -> Params:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype)), shapes)
+    """In another precision, int8 aside."""
+    kept = jnp.dtype(jnp.int8)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, kept if leaf.dtype == kept else jnp.dtype(dtype)), shapes
+    )

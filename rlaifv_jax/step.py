@@ -13,8 +13,12 @@ import optax
 from rlaifv_jax import losses
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.losses import Objective, Sums
+from rlaifv_jax.models import lora
 from rlaifv_jax.models.blueprint import Blueprint, Params, cast, join
 from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.lora import Lora
+
+Part = tuple[Batch, jax.Array | None]  # rows of a micro-step, and the key of its dropout
 
 
 class TrainState(NamedTuple):
@@ -35,15 +39,28 @@ class Step:
     objective: Objective
     compute: Compute
     dtype: str  # of activations and of the weights as the layers see them
+    lora: Lora | None = None  # whose adapters the blueprint has
+    seed: int = 0  # of their dropout
+
+    def dropout_keys(self, update: jax.Array, micro_steps: int) -> jax.Array | None:
+        """Of the micro-steps of an update, by its number; None where nothing is dropped."""
+        if self.lora is None or self.lora.dropout == 0:
+            return None
+        return jax.random.split(jax.random.fold_in(jax.random.key(self.seed), update), micro_steps)
 
 
 def init_state(params: Params, frozen: Params, optimizer: optax.GradientTransformation) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, frozen, optimizer.init(params))
 
 
-def log_probs(params: Params, frozen: Params, batch: Batch, step: Step) -> jax.Array:
-    """float32[B, R]: the one forward pass of training, reference and evaluation. `params` in compute precision."""
-    return step.blueprint.module(join(params, frozen)).log_probs(batch, step.compute)
+def log_probs(params: Params, frozen: Params, batch: Batch, step: Step, key: jax.Array | None = None) -> jax.Array:
+    """float32[B, R]: the one forward pass of training, reference and evaluation. `params` in compute precision; `key`
+    of dropout, which is training's alone."""
+    model = step.blueprint.module(join(params, frozen))
+    if key is not None:
+        lora.drop(model, key)
+    log_probs: jax.Array = model.log_probs(batch, step.compute)
+    return log_probs
 
 
 def logprob_step(params: Params, frozen: Params, batch: Batch, step: Step) -> jax.Array:
@@ -77,23 +94,23 @@ def train_step(
     total = losses.count(batch, step.objective)
     pairs = jnp.maximum(jnp.sum(batch.pairs), 1)
 
-    def loss(weights: Params, rows: Batch) -> tuple[jax.Array, Sums]:
-        sums = losses.evaluate(log_probs(weights, state.frozen, rows, step), rows, step.objective)
+    def loss(weights: Params, rows: Batch, key: jax.Array | None) -> tuple[jax.Array, Sums]:
+        sums = losses.evaluate(log_probs(weights, state.frozen, rows, step, key), rows, step.objective)
         return sums.loss / jnp.maximum(total, 1e-6), sums
 
-    def micro_step(rows: Batch) -> tuple[Params, Sums]:
-        gradients, sums = jax.grad(loss, has_aux=True)(weights, rows)
+    def micro_step(part: Part) -> tuple[Params, Sums]:
+        gradients, sums = jax.grad(loss, has_aux=True)(weights, *part)
         return cast(gradients, jnp.float32), sums
 
-    if batch.tokens.shape[0] == 1:
-        gradients, sums = micro_step(jax.tree.map(lambda leaf: leaf[0], batch))
+    micro_steps = batch.tokens.shape[0]
+    parts: Part = (batch, step.dropout_keys(state.step, micro_steps))
+    first: Part = jax.tree.map(lambda leaf: leaf[0], parts)
+    if micro_steps == 1:
+        gradients, sums = micro_step(first)
     else:
-        zeros = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(micro_step, jax.tree.map(lambda leaf: leaf[0], batch)),
-        )
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(micro_step, first))
         (gradients, sums), _ = jax.lax.scan(
-            lambda carry, rows: (jax.tree.map(jnp.add, carry, micro_step(rows)), None), zeros, batch
+            lambda carry, part: (jax.tree.map(jnp.add, carry, micro_step(part)), None), zeros, parts
         )
 
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)

@@ -8,7 +8,7 @@ directory this project wrote) and pairs (parquet, JSONL, hub id). Writes to outp
 
     config.json      the resolved config                metrics.jsonl   loss, rewards, …: deterministic
     checkpoints/     full states, for resuming          timing.jsonl    speed, waits: measured by a clock
-    weights/STEP/    bfloat16 models, ready to use      tensorboard/    both, as curves (not on gs://)
+    weights/STEP/    models or adapters, ready to use   tensorboard/    both, as curves (not on gs://)
     reference/       log-probs of the starting model    bad_rows.jsonl  rows that were left out, and why
     cache/           lengths and hashes of the data
 
@@ -26,7 +26,7 @@ def train(config: Any) -> None:
     import jax
 
     from rlaifv_jax import parallel
-    from rlaifv_jax.checkpoint import Checkpoints, Weights
+    from rlaifv_jax.checkpoint import Checkpoints
     from rlaifv_jax.evaluate import Evaluator
     from rlaifv_jax.journal import Journal
     from rlaifv_jax.optim import make_optim, optimizer
@@ -34,6 +34,7 @@ def train(config: Any) -> None:
     from rlaifv_jax.reference import obtain
     from rlaifv_jax.starting_model import StartingModel
     from rlaifv_jax.state import abstract_state, compile_step, fresh_state
+    from rlaifv_jax.weights import weights_of
 
     # ---------------------------------------------------------------- model, data, devices: opened and checked
     run = prepare(config)
@@ -52,13 +53,12 @@ def train(config: Any) -> None:
         references = obtain(run, model) if run.step.objective.needs_reference else (None, None)
 
         # ---------------------------------------------------------------- the state, the step, the batches
-        weights = Weights(run.output_dir, run.model, run.template_name)
+        weights = weights_of(run)
         if resumed is None:
             start, state = 0, fresh_state(*model.take(), transform, abstract)
         else:
-            model.forget()
             start = resumed
-            state = checkpoints.restore(resumed, abstract)
+            state = checkpoints.restore(resumed, abstract, model)
             weights.mend(resumed, state)
         step = compile_step(run, transform, abstract, config.train.accumulate)
         batches = run.training_batches(start, references[0])

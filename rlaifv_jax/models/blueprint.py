@@ -5,6 +5,7 @@ Everything outside rlaifv_jax.models handles parameters as a dict of arrays keye
 traced function: `model = blueprint.module(params)`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,8 @@ Params = dict[str, Any]
 class Blueprint:
     """What can be known of a model without its weights.
 
-    shapes: nested dict of float32 jax.ShapeDtypeStruct. axes: the same tree of logical axis names (without the
-    leading layer axis of stacked parameters).
+    shapes: nested dict of jax.ShapeDtypeStruct, float32 but for what is kept in int8. axes: the same tree of logical
+    axis names (without the leading layer axis of stacked parameters).
     """
 
     graph: Any
@@ -35,7 +36,22 @@ class Blueprint:
 
 def blueprint(cls: Any, config: Any) -> Blueprint:
     """Trace the constructor of `cls(config)`; no memory is taken."""
-    graph, state = nnx.split(jax.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0))))
+    return _of(jax.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0))))
+
+
+def altered(plan: Blueprint, alter: Callable[[Any], None]) -> Blueprint:
+    """The blueprint of the same model after `alter` has given it, in place, other parts."""
+
+    def changed(shapes: Params) -> Any:
+        model = plan.module(shapes)
+        alter(model)
+        return model
+
+    return _of(jax.eval_shape(changed, plan.shapes))
+
+
+def _of(model: Any) -> Blueprint:
+    graph, state = nnx.split(model)
     axes = {path: leaf.get_metadata()["axes"] for path, leaf in nnx.to_flat_state(state)}
     return Blueprint(graph, nnx.to_pure_dict(state), traverse_util.unflatten_dict(axes))
 

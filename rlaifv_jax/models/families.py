@@ -18,6 +18,7 @@ from rlaifv_jax.models.hf_config import (
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
+from rlaifv_jax.models.lora import Lora
 from rlaifv_jax.models.omnilmm import OmniLmm, OmniLmmConfig
 from rlaifv_jax.models.resampler import ResamplerConfig
 from rlaifv_jax.models.text import TextConfig, TextModel
@@ -29,15 +30,17 @@ RESAMPLER_EPS = 1e-6
 
 
 class Trained(NamedTuple):
-    """Which parts before the decoder a run trains: the image tower, and what stands between the two."""
+    """Which parts a run trains: the image tower, what stands between it and the decoder, and of the decoder all or,
+    with `lora`, nothing but adapters."""
 
     vision: bool = False
     projector: bool = True
+    lora: Lora | None = None
 
     @classmethod
-    def of(cls, train: Any) -> "Trained":
-        """As `train` of a training config says."""
-        return cls(train.vision, train.projector)
+    def of(cls, config: Any) -> "Trained":
+        """As a training config says."""
+        return cls(config.train.vision, config.train.projector, Lora.of(config))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,10 @@ def parameter(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ..
 
 
 class Linear(nnx.Module):
-    """y = x @ kernel (+ bias), kernel [in, out]: the transpose of a PyTorch weight."""
+    """y = x @ kernel (+ bias), kernel [in, out]: the transpose of a PyTorch weight.
+
+    kernel_scale, adapter: what rlaifv_jax.models.lora may add, the scales [out] of an int8 kernel and an adapter.
+    """
 
     def __init__(
         self,
@@ -66,9 +69,15 @@ class Linear(nnx.Module):
     ):
         self.kernel = parameter(rngs, (width_in, width_out), axes)
         self.bias = nnx.Param(jnp.zeros(width_out), axes=(axes[1],)) if bias else None
+        self.kernel_scale: Any = nnx.data(None)
+        self.adapter: Any = nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = linear(x, self.kernel[...])
+        y = linear(x, self.kernel[...].astype(x.dtype))
+        if self.kernel_scale is not None:
+            y = y * self.kernel_scale[...]
+        if self.adapter is not None:
+            y = y + self.adapter(x)
         return y if self.bias is None else y + self.bias[...]
 
 

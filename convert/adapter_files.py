@@ -1,0 +1,146 @@
+"""Adapters written as PEFT keeps them: they open with `peft` beside the matching class, and here as a model."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from convert import layouts
+from convert.adapters import CONFIG, DOWN, NOTES, PREFIX, UP, WEIGHTS, MergedLeaf, base_of, is_adapter
+from convert.decoder import Entry
+from convert.in_place import in_place_of
+from convert.layouts import Layout
+from convert.tensors import DTYPES
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.hf_config import read_json
+from rlaifv_jax.models.lora import LAYERS, PATHS, Lora
+
+# What transformers calls the modules of a family in memory, which adapters are named by.
+IN_MEMORY = {"llava": "transformers-5"}
+
+
+def write_adapter(
+    directory: Any, params: Mapping[str, np.ndarray], model: Any, lora: Lora, base: str, template: str | None
+) -> None:
+    """Write a directory with the adapters, and the projector or resampler, among trained `params` (by path).
+
+    Args:
+      directory: may be gs://. model: a StoredModel; names are those of the class that opens its files. base: where it
+      is. template: the conversation template of training.
+    """
+    _write(epath.Path(directory), params, model, _layout(model, model.source_layout), lora, base, template)
+
+
+def is_complete(directory: Any) -> bool:
+    """Whether `write_adapter` has ended."""
+    return (epath.Path(directory) / CONFIG).exists()
+
+
+def export_adapter(model: Any, source: str, destination: Path, layout: str, dtype: str) -> None:
+    """The adapters of `model`, opened from `source`, under the names of `layout` ('original' or 'llava-hf').
+
+    Raises:
+      UserError: it is a whole model, or its adapters are not those of a decoder's linear maps.
+    """
+    if not is_adapter(Path(source)):
+        raise UserError(f"--adapter: {source} is a whole model; leave --adapter out")
+    params, lora = _unmerged(model, source, dtype)
+    base = base_of(Path(source))
+    with in_place_of(destination) as partial:
+        _write(epath.Path(partial), params, model, _layout(model, layout), lora, _absolute(base), model.notes.template)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _layout(model: Any, name: str) -> Layout:
+    there = IN_MEMORY.get(model.family.name, "original") if name != "original" else "original"
+    return layouts.named(model.family.name, there)
+
+
+def _unmerged(model: Any, source: str, dtype: str) -> tuple[dict[str, np.ndarray], Lora]:
+    """The trained parameters of a model opened from adapters, in the shapes of training."""
+    merged = {path: leaf for path, leaf in model.leaves.items() if isinstance(leaf, MergedLeaf)}
+    targets = tuple(name for name, path in PATHS.items() if f"{LAYERS}/{path}/kernel" in merged)
+    factors = {path: [layer for layer in leaf.factors if layer] for path, leaf in merged.items()}
+    if len(targets) != len(merged) or any(len(factors[path]) < len(leaf.factors) for path, leaf in merged.items()):
+        raise UserError(f"{source}: adapters of other parts than all layers of the decoder; export it merged")
+    params: dict[str, np.ndarray] = {}
+    for path, layers in factors.items():
+        adapter = path.removesuffix("kernel") + "adapter/"
+        params[adapter + "down"] = np.stack([layer.down.read().T for layer in layers])
+        params[adapter + "up"] = np.stack([layer.up.read().T for layer in layers])
+    for path, leaf in model.leaves.items():
+        if model.family.connector and path.startswith(model.family.connector + "/"):
+            params[path] = leaf.read(None)
+    if dtype != "keep":
+        params = {path: array.astype(DTYPES[dtype]) for path, array in params.items()}
+    first = next(iter(factors.values()))[0]
+    rank, dropout = first.down.shape[0], read_json(Path(source) / CONFIG).get("lora_dropout", 0.0)
+    return params, Lora(rank, first.scale * rank, dropout, targets, "")
+
+
+def _write(
+    directory: epath.Path,
+    params: Mapping[str, np.ndarray],
+    model: Any,
+    layout: Layout,
+    lora: Lora,
+    base: str,
+    template: str | None,
+) -> None:
+    from safetensors.numpy import save
+
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / CONFIG).unlink(missing_ok=True)
+    tensors = dict(_named(params, model.entries, layout))
+    (directory / WEIGHTS[0]).write_bytes(save(tensors, metadata={"format": "pt"}))
+    (directory / NOTES).write_text(json.dumps({"template": template}) + "\n")
+    text = re.escape(layout.prefixes["text"])
+    whole = [name.removeprefix(PREFIX) for name in tensors if not name.endswith((DOWN, UP))]
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": rf"{text}layers\.\d+\.(self_attn|mlp)\.({'|'.join(lora.targets)})",
+        "modules_to_save": [_module(whole)] if whole else None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _named(params: Mapping[str, np.ndarray], entries: list[Entry], layout: Layout) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of PEFT's file; a part that was trained whole may be pieces of ours."""
+    pieces: dict[str, list[np.ndarray]] = {}
+    for entry in entries:
+        name, adapter = layout.full(entry.part, entry.name), f"{entry.path.removesuffix('/kernel')}/adapter/"
+        if adapter + "down" in params:
+            stem = PREFIX + name.removesuffix(".weight")
+            yield stem + DOWN, np.ascontiguousarray(params[adapter + "down"][entry.layer].T)
+            yield stem + UP, np.ascontiguousarray(params[adapter + "up"][entry.layer].T)
+        elif entry.path in params:
+            whole = params[entry.path]
+            pieces.setdefault(PREFIX + name, []).append(whole if entry.back is None else whole.transpose(entry.back))
+    for name, parts in pieces.items():
+        yield name, np.ascontiguousarray(np.concatenate(parts))
+
+
+def _module(names: list[str]) -> str:
+    """The last name of the module that all these tensors lie below."""
+    common = []
+    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return common[-1]

@@ -1,0 +1,184 @@
+"""Adapters (LoRA) as PEFT keeps them, opened as a model: that which they lie beside, merged when it is read.
+
+    adapter_config.json          rank, alpha, the model that the adapters belong to
+    adapter_model.safetensors    lora_A [r, in] and lora_B [out, r] of linear maps, and parts that were trained whole
+    rlaifv_adapter.json          the conversation template; only in what this project wrote
+
+A pair of the original code (haotian-liu/LLaVA, muffin/train/train_llava15_lora.py of RLAIF-V) keeps its projector in
+`non_lora_trainables.bin` instead.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert import layouts
+from convert.decoder import LINEAR, Entry
+from convert.leaves import FileLeaf, Leaf
+from convert.safetensors_file import read_safetensors
+from convert.tensors import Index, LazyTensor
+from convert.torch_file import read_torch
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.blueprint import flat
+from rlaifv_jax.models.hf_config import Section, read_json
+
+CONFIG = "adapter_config.json"  # written last: where it is, all is
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+OTHERS = "non_lora_trainables.bin"
+NOTES = "rlaifv_adapter.json"
+PREFIX = "base_model.model."
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Of one linear map: lora_A [r, in], lora_B [out, r], and what their product is multiplied by."""
+
+    down: LazyTensor
+    up: LazyTensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class MergedLeaf:
+    """A parameter to whose layers adapters are added when they are read: in float32, then in the base's dtype."""
+
+    base: Leaf
+    factors: tuple[Factors | None, ...]  # by layer
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.base.dtype
+
+    def dtype_of(self, layer: int | None) -> np.dtype:
+        return self.base.dtype_of(layer)
+
+    def read(self, layer: int | None, index: Index = ()) -> np.ndarray:
+        kept, factors = self.base.read(layer, index), self.factors[layer or 0]
+        if factors is None:
+            return kept
+        rows, columns = index or (slice(None), slice(None))
+        down = factors.down.read((slice(None), rows)).astype(np.float32)  # [r, in]
+        up = factors.up.read((columns, slice(None))).astype(np.float32)  # [out, r]
+        return (kept.astype(np.float32) + factors.scale * (down.T @ up.T)).astype(kept.dtype)
+
+
+def is_adapter(directory: Path) -> bool:
+    return (directory / CONFIG).exists()
+
+
+def base_of(directory: Path) -> str:
+    """What the adapters lie beside: a directory or hub id.
+
+    Raises:
+      UserError: adapters of a kind that is not supported, or nothing is said of a base.
+    """
+    section = _settings(directory)
+    base = section.text("base_model_name_or_path")
+    if not base:
+        raise UserError(f"{directory / CONFIG}: base_model_name_or_path is not set; write the base model's place there")
+    beside = directory / base
+    return str(beside.resolve()) if not Path(base).exists() and beside.exists() else base
+
+
+def open_adapter(base: Any, directory: Path) -> Any:
+    """`base` (a StoredModel) with the adapters of `directory` merged into it.
+
+    Raises:
+      UserError: the adapters do not fit the base, or are damaged.
+    """
+    section = _settings(directory)
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in _tensors(directory).items()}
+    whole = {_whole(name): tensor for name, tensor in tensors.items() if ".lora_" not in name}
+    stems = {name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)}
+    odd = [name for name in tensors if ".lora_" in name and not name.endswith((DOWN, UP))]
+    halves = [stem for stem in stems if stem + UP not in tensors]
+    halves += [name for name in tensors if name.endswith(UP) and name.removesuffix(UP) not in stems]
+    if not stems or odd or halves:
+        what = f"{odd[0]} is no matrix of a linear map" if odd else f"half of {halves[0]}" if halves else "no adapters"
+        raise UserError(f"{directory}: its tensors cannot be used: {what}")
+    names = _by_name(base, {f"{stem}.weight" for stem in stems} | whole.keys(), directory)
+    rank, alpha = section.count("r", 8), section.number("lora_alpha", 8)
+    scale = alpha / (math.sqrt(rank) if section.get("use_rslora", False) else rank)
+    shapes = flat(base.blueprint.shapes)
+    found: dict[str, dict[int, Factors]] = {}
+    leaves = dict(base.leaves)
+    for stem in sorted(stems):
+        (entry,) = names[f"{stem}.weight"]
+        down, up = tensors[stem + DOWN], tensors[stem + UP]
+        _check(stem, entry, down, up, shapes[entry.path].shape, rank, directory)
+        found.setdefault(entry.path, {})[entry.layer or 0] = Factors(down, up, scale)
+    for path, layers in found.items():
+        count = shapes[path].shape[0] if len(shapes[path].shape) > 2 else 1
+        leaves[path] = MergedLeaf(leaves[path], tuple(layers.get(layer) for layer in range(count)))
+    for name, tensor in whole.items():
+        for entry in names[name]:
+            shape = entry.theirs(shapes[entry.path].shape)
+            if entry.layer is not None or tensor.shape != shape:
+                raise UserError(f"{tensor.file}: {name} is {list(tensor.shape)}, the base has {list(shape)}")
+            leaves[entry.path] = FileLeaf((entry,), (tensor,))
+    template = read_json(directory / NOTES).get("template") if (directory / NOTES).exists() else None
+    return replace(base, leaves=leaves, notes=replace(base.notes, template=template or base.notes.template))
+
+
+def _settings(directory: Path) -> Section:
+    file = directory / CONFIG
+    section = Section(read_json(file), f"{file}: ")
+    section.expect("peft_type", ("LORA",), "LORA")
+    section.expect("bias", ("none",), "none")
+    for key in ("use_dora", "fan_in_fan_out", "lora_bias"):
+        section.expect(key, (False,), False)
+    for key in ("rank_pattern", "alpha_pattern"):
+        section.expect(key, ({},), {})
+    return section
+
+
+def _tensors(directory: Path) -> dict[str, LazyTensor]:
+    file = next((directory / name for name in WEIGHTS if (directory / name).exists()), None)
+    if file is None:
+        raise UserError(f"{directory}: no {' and no '.join(WEIGHTS)} beside {CONFIG}; the download is incomplete")
+    tensors = (read_safetensors if file.suffix == ".safetensors" else read_torch)(file)
+    if (directory / OTHERS).exists():
+        tensors |= read_torch(directory / OTHERS)
+    return tensors
+
+
+def _whole(name: str) -> str:
+    """The name in its model of a tensor that was trained whole."""
+    return name.removeprefix("base_model.").replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".")
+
+
+def _by_name(base: Any, wanted: set[str], directory: Path) -> Mapping[str, Sequence[Entry]]:
+    """Name in the files → rows of the table, in the layout that has all those `wanted`."""
+    entries: Sequence[Entry] = base.entries
+    best: dict[str, list[Entry]] = {}
+    for layout in layouts.LAYOUTS[base.family.name]:
+        names: dict[str, list[Entry]] = {}
+        for entry in entries:
+            names.setdefault(layout.full(entry.part, entry.name), []).append(entry)
+        if len(wanted & names.keys()) >= len(wanted & best.keys()):
+            best = names
+        if wanted <= names.keys():
+            return names
+    strange = sorted(wanted - best.keys())
+    raise UserError(
+        f"{directory}: {len(strange)} of its tensors belong to nothing in the base model ({base.family.name}): "
+        f"{', '.join(strange[:3])}{' …' if len(strange) > 3 else ''}"
+    )
+
+
+def _check(
+    stem: str, entry: Entry, down: LazyTensor, up: LazyTensor, shape: tuple[int, ...], rank: int, directory: Path
+) -> None:
+    width_in, width_out = shape[-2:]
+    if entry.axes != LINEAR or entry.pieces != 1:
+        raise UserError(f"{directory}: {stem} has an adapter, which only separate linear maps can have")
+    if down.shape != (rank, width_in) or up.shape != (width_out, rank):
+        raise UserError(
+            f"{down.file}: the adapter of {stem} is {list(down.shape)} and {list(up.shape)}; for rank {rank} and the "
+            f"base model it would be {[rank, width_in]} and {[width_out, rank]}"
+        )
