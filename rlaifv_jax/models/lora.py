@@ -18,6 +18,7 @@ from flax import nnx
 
 from rlaifv_jax.models.blueprint import Blueprint, Params, altered, flat, nested
 from rlaifv_jax.models.layers import Linear
+from rlaifv_jax.ops.dropout import dropout
 from rlaifv_jax.ops.linear import linear
 
 # What PEFT calls the linear maps of a Llama layer, and where they are.
@@ -61,7 +62,7 @@ class Lora:
 
 
 class Adapter(nnx.Module):
-    """The adapters of one linear map in all layers, stacked. keys: of dropout, one a layer; None for no dropout."""
+    """The adapters of one linear map in all layers, stacked. keys: of dropout, uint32[L, 2]; None for none."""
 
     def __init__(self, lora: Lora, kernel: nnx.Param):
         layers, width_in, width_out = kernel.shape
@@ -73,8 +74,7 @@ class Adapter(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.keys is not None:
-            kept = jax.random.bernoulli(self.keys[...], 1 - self.lora.dropout, x.shape)
-            x = jnp.where(kept, x / (1 - self.lora.dropout), 0)
+            x = dropout(x, self.keys[...], self.lora.dropout)
         return self.lora.scale * linear(linear(x, self.down[...]), self.up[...])
 
 
@@ -100,7 +100,7 @@ def drop(model: Any, key: jax.Array) -> None:
         adapter = _linear(model, path).adapter
         if adapter is not None:
             keys = jax.random.split(jax.random.fold_in(key, number), adapter.down.shape[0])
-            adapter.keys = nnx.Variable(keys)
+            adapter.keys = nnx.Variable(jax.vmap(jax.random.key_data)(keys))
 
 
 def fresh(plan: Blueprint, seed: int) -> Params:
