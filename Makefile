@@ -4,9 +4,11 @@ VENV ?= .venv
 # The tests compare with PyTorch on the CPU. A plain Linux wheel brings CUDA along (several GB); point
 # PIP_EXTRA_INDEX_URL at PyTorch's own CPU index to avoid that.
 TORCH ?= torch==2.13.0
-# Without what it depends on: of that only torchvision is not here, which it needs for pictures and not for its models,
-# and which PyPI has for CUDA builds of PyTorch alone (tests/convert/timm_eva.py).
+# Without what they depend on: of that only torchvision and fairscale are not here, which they need for pictures and
+# activation checkpoints and not for their models (tests/convert/stand_ins.py). PyPI has torchvision for CUDA builds of
+# PyTorch alone.
 TIMM ?= timm>=1.0.31,<1.1
+TORCHSCALE ?= torchscale>=0.3,<0.4
 JOBS ?= 2
 RUN = $(VENV)/bin/python
 export JAX_PLATFORMS ?= cpu
@@ -39,7 +41,7 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet $(TORCH)
-	$(RUN) -m pip install --quiet --no-deps "$(TIMM)"
+	$(RUN) -m pip install --quiet --no-deps "$(TIMM)" "$(TORCHSCALE)"
 	$(RUN) -m pip install --quiet --editable ".[test]"
 	touch $@
 

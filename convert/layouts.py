@@ -14,14 +14,19 @@ from rlaifv_jax.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """prefixes: of each part's tensors."""
+    """prefixes: of each part's tensors. unused: tensors that may be there too, and that nothing is computed from."""
 
     name: str
     prefixes: Mapping[str, str]
+    unused: Collection[str] = ()
 
     def full(self, part: str, name: str) -> str:
         """The name in a file of the tensor `name` of `part`."""
         return self.prefixes[part] + name
+
+    def used(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """`tensors` without those that are `unused`."""
+        return {name: tensor for name, tensor in tensors.items() if name not in self.unused}
 
 
 def _llava(name: str, vision: str, project: tuple[str, str], text: str, head: str) -> Layout:
@@ -49,8 +54,19 @@ OMNILMM = Layout(  # OpenBMB/OmniLMM and RLAIF-V
     "original",
     {"vision": "model.vision_tower.", "resampler": "model.resampler.", "text": "model.", "head": "lm_head."},
 )
+BEIT3 = "model.vision_tower.beit3."
+MUFFIN = Layout(  # thunlp/Muffin and RLHF-V
+    "original",
+    {"vision": BEIT3, "query": "model.", "projector": "model.mm_projector.", "text": "model.", "head": "lm_head."},
+    unused=(f"{BEIT3}text_embed.weight", f"{BEIT3}vision_embed.mask_token"),  # words and masks of BEiT-3's pretraining
+)
 # By family. A language model may have been cut out of a larger one, names and all.
-LAYOUTS: Mapping[str, tuple[Layout, ...]] = {"llava": LLAVA, "llama": LLAVA, "omnilmm": (OMNILMM,)}
+LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
+    "llava": LLAVA,
+    "llama": LLAVA,
+    "omnilmm": (OMNILMM,),
+    "muffin": (MUFFIN,),
+}
 
 # Buffers that older versions of transformers stored; they follow from the config and are never written.
 DERIVED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|embeddings\.position_ids)$")

@@ -145,7 +145,7 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     sizes = {} if not family.sees else _tower_sizes(family, raw, file, tower_directory, tower_path)
     towers = _tower_tensors(tower_directory) if tower_directory else tensors
     processor = next((d for d in (directory, tower_directory) if d and _processor_files(d)), directory)
-    config = family.parse(raw, str(file), sizes, image_statistics(processor))
+    config = family.parse(raw, str(file), sizes, image_statistics(processor, family.statistics))
     layouts.check_layers("language model", config.decoder.layers, tensors, directory)
     if family.sees:
         layouts.check_layers("image tower", config.vision.layers, towers, tower_directory or directory)
@@ -155,7 +155,7 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
     own = [entry for entry in entries if tower_directory is None or entry.part != "vision"]
     layout = layouts.detect(family.name, tensors, [(entry.part, entry.name) for entry in own], directory)
     names = {(entry.part, entry.name): layout.full(entry.part, entry.name) for entry in own}
-    leaves = match(own, tensors, names, shapes, directory)
+    leaves = match(own, layout.used(tensors), names, shapes, directory)
     if tower_directory is not None:
         leaves |= _tower_leaves(tower_directory, towers, [e for e in entries if e.part == "vision"], shapes)
     notes = Notes(
@@ -186,7 +186,7 @@ def _open_orbax(path: Any, vision_path: Any) -> StoredModel:
     family = family_of(raw, str(file))
     if vision_path and family is not LLAVA:
         raise _no_separate_tower(path, family)
-    config = family.parse(raw, str(file), notes.vision_config, image_statistics(directory))
+    config = family.parse(raw, str(file), notes.vision_config, image_statistics(directory, family.statistics))
     plan = blueprint(family.module, config)
     leaves = read_params(path, {name: leaf.shape for name, leaf in flat(plan.shapes).items()}, notes)
     return StoredModel(family, config, plan, raw, directory, _assets(directory), leaves, notes)

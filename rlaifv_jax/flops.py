@@ -7,7 +7,7 @@ answers of c₁ and c₂ tokens with R targets, each term forward plus backward 
     attention          4 · L · H · C · Σ (query, key) pairs     P(P+1)/2 + Σ_b [c_b P + c_b (c_b+1)/2], causal
     head               2 · D · V · R
     projector          2 · N_projector · patches                of LLaVA; a resampler also has attention
-    image tower        forward only (3 × when it is trained)
+    image tower        forward only (3 × when it is trained, less the weights that never are)
 
 With adapters (LoRA) the decoder's own matrices and the head have no gradient: 2 ×, not 3 ×. Adapters take 3 × 2 N more.
 
@@ -41,9 +41,27 @@ PEAK_FLOPS = {
 
 def tower_flops(config: VitConfig) -> float:
     """Forward pass of one image through the layers that are used."""
-    tokens, d = config.patches + 1, config.width
-    layer = 2 * tokens * (4 * d * d + 2 * d * config.mlp_width) + 4 * tokens * tokens * d
-    return config.used_layers * layer + 2 * config.patches * 3 * config.patch_size**2 * d
+    tokens, d = config.tokens, config.width
+    attention = 4 * config.used_layers * tokens * tokens * d
+    return _tower_matrices(config, tokens) + attention + _patch_flops(config)
+
+
+def _patch_flops(config: VitConfig) -> float:
+    return 2 * config.patches * 3 * config.patch_size**2 * config.width
+
+
+def _tower_matrices(config: VitConfig, tokens: int) -> float:
+    """Products of so many tokens with the weights of the layers that are used."""
+    d = config.width
+    return 2 * config.used_layers * tokens * (4 * d * d + 2 * d * config.mlp_width)
+
+
+def _tower_gradient_flops(config: VitConfig) -> float:
+    """Backward pass of one image; where the image's own weights never learn, without theirs."""
+    every = 2 * tower_flops(config)
+    if not config.still_tokens:
+        return every
+    return every - _tower_matrices(config, config.still_tokens) - 2 * _patch_flops(config)
 
 
 def decoder_flops(config: DecoderConfig, prefix: Any, answers: Any, targets: Any) -> Any:
@@ -100,7 +118,7 @@ def _trained_image_flops(config: Any, trained: Trained) -> float:
     """Forward and backward of one image. A projector that is not trained still passes the tower's gradient on."""
     if not config.image_tokens:
         return 0.0
-    tower = 2 * tower_flops(config.vision) if trained.vision else 0.0
+    tower = _tower_gradient_flops(config.vision) if trained.vision else 0.0
     projector = 2 if trained.projector else int(trained.vision)
     return image_flops(config) + tower + projector * float(config.connector_flops)
 

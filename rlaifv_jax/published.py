@@ -9,7 +9,7 @@ import numpy as np
 
 from rlaifv_jax.data.packing import Sizes
 from rlaifv_jax.models.families import Family, family_of
-from rlaifv_jax.models.hf_config import CLIP_MEAN, CLIP_STD, KNOWN_TOWERS
+from rlaifv_jax.models.hf_config import KNOWN_TOWERS
 
 IMAGE_TOKENS = 576
 
@@ -47,12 +47,27 @@ _12B: dict[str, Any] = {
     "mm_use_im_start_end": True,
     "mm_vision_tower": "eva02_enormous_patch14_clip_224.laion2b_plus",
 }
+_MUFFIN: dict[str, Any] = {
+    "model_type": "beit3_llava",
+    "hidden_size": 5120,
+    "intermediate_size": 13824,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 40,
+    "vocab_size": 32004,
+    "rms_norm_eps": 1e-6,
+    "num_query": 64,
+    "mm_use_im_start_end": True,
+    "mm_vision_tower": "beit3_large_patch16_448",
+}
 MODELS: dict[str, dict[str, Any]] = {
     "liuhaotian/llava-v1.5-7b": _7B,
     "liuhaotian/llava-v1.5-13b": _13B,
     "openbmb/RLAIF-V-7B": _7B,
     "openbmb/OmniLMM-12B": _12B,
     "openbmb/RLAIF-V-12B": _12B,
+    "openbmb/RLHF-V": _MUFFIN,
+    "Yirany/RLHF-V_v0_SFT": _MUFFIN,  # assumed: RLHF-V starts from it
+    "Yirany/Muffin-13B": _MUFFIN | {"mm_vision_tower": "beit3_large_patch16_672"},
 }
 
 
@@ -75,7 +90,7 @@ def sizes_of(path: str) -> tuple[Family, Any] | None:
         return None
     raw = MODELS[path]
     family = family_of(raw, path)
-    return family, family.parse(raw, path, KNOWN_TOWERS[raw["mm_vision_tower"]], (CLIP_MEAN, CLIP_STD))
+    return family, family.parse(raw, path, KNOWN_TOWERS[raw["mm_vision_tower"]], family.statistics)
 
 
 def lengths(count: int, seed: int = 0, kind: str = "normal") -> Sizes:

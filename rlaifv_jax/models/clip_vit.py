@@ -29,7 +29,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-STYLE = Style(quick_gelu, norm_first=True, key_bias=True)
+STYLE = Style(quick_gelu, norm_first=True, key_bias=True, inner_norms=False)
 
 
 class Unused(nnx.Module):

@@ -19,7 +19,7 @@ class Eva02Config(VitConfig):
     position_side: int
 
 
-STYLE = Style(partial(jax.nn.gelu, approximate=False), norm_first=False, key_bias=False)
+STYLE = Style(partial(jax.nn.gelu, approximate=False), norm_first=False, key_bias=False, inner_norms=False)
 
 
 class Eva02(nnx.Module):

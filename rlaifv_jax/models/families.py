@@ -8,22 +8,24 @@ from typing import Any, NamedTuple
 from rlaifv_jax.data.chat_template import Speech
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import (
+    CLIP,
     CLIP_L_336,
-    CLIP_MEAN,
-    CLIP_STD,
+    HALVES,
+    Channels,
     Json,
     Section,
+    beit3_config,
     decoder_config,
     eva02_config,
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
 from rlaifv_jax.models.lora import Lora
+from rlaifv_jax.models.muffin import Muffin, MuffinConfig
 from rlaifv_jax.models.omnilmm import OmniLmm, OmniLmmConfig
 from rlaifv_jax.models.resampler import ResamplerConfig
 from rlaifv_jax.models.text import TextConfig, TextModel
 
-Channels = tuple[float, float, float]
 NOTHING_ADDED = Speech()
 RESAMPLER_HEAD = 128  # width of a head
 RESAMPLER_EPS = 1e-6
@@ -51,7 +53,7 @@ class Family:
     sees: whether it takes images, and so has a tower. connector: the part between tower and decoder. never_trained:
     prefixes of parameter paths that no run trains. template: conversation template by name; '': the tokenizer's own,
     with what `speech` adds to it. training_aspect_ratio, generation_aspect_ratio: how pictures become square where
-    nobody says.
+    nobody says. statistics: image mean and std where no processor file tells them.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Family:
     speech: Speech = NOTHING_ADDED
     training_aspect_ratio: str = "crop"
     generation_aspect_ratio: str = "pad"
+    statistics: tuple[Channels, Channels] = CLIP
 
     @property
     def only_own_template(self) -> bool:
@@ -93,7 +96,7 @@ def parse_llava(
     raw: Json,
     file: str,
     tower: Json | None = None,
-    statistics: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD),
+    statistics: tuple[Channels, Channels] = CLIP,
 ) -> LlavaConfig:
     """config.json of LLaVA-1.5, in the form of transformers or of the original code.
 
@@ -137,7 +140,7 @@ def parse_omnilmm(
     raw: Json,
     file: str,
     tower: Json | None = None,
-    statistics: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD),
+    statistics: tuple[Channels, Channels] = CLIP,
 ) -> OmniLmmConfig:
     """config.json of OmniLMM-12B and RLAIF-V-12B. Arguments and errors as those of `parse_llava`."""
     top = Section(raw, f"{file}: ")
@@ -156,8 +159,20 @@ def parse_omnilmm(
     return OmniLmmConfig(vision, decoder, *statistics, resampler)
 
 
+def parse_muffin(
+    raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = HALVES
+) -> MuffinConfig:
+    """config.json of Muffin-13B and RLHF-V-13B. Arguments and errors as those of `parse_llava`."""
+    top = Section(raw, f"{file}: ")
+    top.expect("mm_use_im_start_end", (True,), True)
+    if tower is None:
+        raise UserError(f"{file}: holds no vision_config")
+    vision = beit3_config(Section(tower, f"{file}: vision_config."), top.count("num_query", 64))
+    return MuffinConfig(vision, decoder_config(top), *statistics)
+
+
 def parse_text(
-    raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = (CLIP_MEAN, CLIP_STD)
+    raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = CLIP
 ) -> TextConfig:
     """config.json of a Llama without a tower: Llama 2 and 3, Vicuna. `tower` and `statistics` say nothing here.
 
@@ -196,12 +211,28 @@ OMNILMM = Family(
     generation_aspect_ratio="squash",
 )
 
+# Of BEiT-3 the image's experts and the patch embedding keep what they are; those of the queries learn, and the queries
+# themselves, in a run with train.vision=True. As RLHF-V was trained (rates of 0 in muffin/train/trainers.py of Muffin).
+MUFFIN = Family(
+    "muffin",
+    Muffin,
+    parse_muffin,
+    sees=True,
+    connector="projector",
+    never_trained=("vision/image", "vision/layers/image"),
+    template="muffin",
+    training_aspect_ratio="squash",
+    generation_aspect_ratio="squash",
+    statistics=HALVES,
+)
+
 FAMILIES: dict[str, Family] = {
     "llava": LLAVA,
     "llava_llama": LLAVA,
     "llama": LLAMA,
     "mistral": LLAMA,
     "omnilmm": OMNILMM,
+    "beit3_llava": MUFFIN,
 }
 
 

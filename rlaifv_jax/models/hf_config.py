@@ -13,14 +13,19 @@ from etils import epath
 
 from rlaifv_jax.data.images import CLIP_MEAN
 from rlaifv_jax.errors import UserError, shortened
+from rlaifv_jax.models.beit3 import FIRST_POSITION, Beit3Config
 from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.eva02 import Eva02Config
 
 Json = dict[str, Any]
 
+Channels = tuple[float, float, float]
+
 # The statistics CLIP was trained with (CLIPImageProcessor), for directories without a processor file.
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP = (CLIP_MEAN, CLIP_STD)
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # those of BEiT-3
 
 # vision_config of LLaVA-1.5's tower, for checkpoints that only name it (and LlavaConfig's default tower).
 CLIP_L_336: Json = {
@@ -47,9 +52,24 @@ EVA02_E: Json = {
     "layer_norm_eps": 1e-6,
     "hidden_act": "gelu",
 }
+# The same of Muffin's. max_source_positions, as torchscale calls it: rows of the table of the queries' positions.
+BEIT3_L: Json = {
+    "model_type": "beit3",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 448,
+    "patch_size": 16,
+    "layer_norm_eps": 1e-5,
+    "hidden_act": "gelu",
+    "max_source_positions": 1024,
+}
 KNOWN_TOWERS: dict[str, Json] = {
     "openai/clip-vit-large-patch14-336": CLIP_L_336,
     "eva02_enormous_patch14_clip_224.laion2b_plus": EVA02_E,
+    "beit3_large_patch16_448": BEIT3_L,
+    "beit3_large_patch16_672": BEIT3_L | {"image_size": 672},
 }
 
 
@@ -130,12 +150,13 @@ class Section:
         return Section(self.get(key, {}), f"{self.where}{key}.")
 
 
-MISTRALS = ("mistral", "omnilmm")  # kinds with the defaults of MistralConfig
+LLAMAS = ("llama", "llava_llama", "llava", "beit3_llava")  # kinds with the defaults of LlamaConfig
+MISTRALS = ("mistral", "omnilmm")  # and of MistralConfig
 
 
 def decoder_config(section: Section) -> DecoderConfig:
     """Sizes of a LLaMA or Mistral decoder; missing fields are those of transformers' LlamaConfig or MistralConfig."""
-    mistral = section.expect("model_type", ("llama", "llava_llama", "llava", *MISTRALS), "llama") in MISTRALS
+    mistral = section.expect("model_type", (*LLAMAS, *MISTRALS), "llama") in MISTRALS
     section.expect("hidden_act", ("silu",), "silu")
     section.expect("attention_bias", (False,), False)
     section.expect("mlp_bias", (False,), False)
@@ -201,6 +222,16 @@ def eva02_config(section: Section, image_size: int) -> Eva02Config:
     return Eva02Config(**sizes | {"image_size": image_size}, position_side=position_side)
 
 
+def beit3_config(section: Section, queries: int) -> Beit3Config:
+    """Sizes of a BEiT-3 encoder that reads a picture and so many queries."""
+    section.expect("model_type", ("beit3",), "beit3")
+    section.expect("hidden_act", ("gelu",), "gelu")
+    rows = section.count("max_source_positions", 1024)
+    if FIRST_POSITION + queries > rows:
+        raise UserError(f"{section.where}max_source_positions={rows} has no room for {queries} queries")
+    return Beit3Config(**_vit_sizes(section), queries=queries, query_rows=rows)
+
+
 def _vit_sizes(section: Section) -> dict[str, Any]:
     """Fields of VitConfig."""
     sizes = {
@@ -216,8 +247,8 @@ def _vit_sizes(section: Section) -> dict[str, Any]:
     return {**sizes, "norm_eps": float(section.number("layer_norm_eps", 1e-5))}
 
 
-def image_statistics(directory: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation per RGB channel (0…1) from a directory's processor files, else CLIP's."""
+def image_statistics(directory: Any, otherwise: tuple[Channels, Channels] = CLIP) -> tuple[Channels, Channels]:
+    """Mean and standard deviation per RGB channel (0…1) from a directory's processor files, else those given."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         file = epath.Path(directory) / name
         if file.exists():
@@ -227,10 +258,10 @@ def image_statistics(directory: Any) -> tuple[tuple[float, float, float], tuple[
                 return _channels(values["image_mean"], f"{file}: image_mean"), _channels(
                     values["image_std"], f"{file}: image_std"
                 )
-    return CLIP_MEAN, CLIP_STD
+    return otherwise
 
 
-def _channels(value: Any, where: str) -> tuple[float, float, float]:
+def _channels(value: Any, where: str) -> Channels:
     if not isinstance(value, list) or len(value) != 3 or not all(_is_number(x) and 0 <= x <= 1 for x in value):
         raise UserError(f"{where} is {value!r}; three numbers between 0 and 1 are needed")
     if where.endswith("image_std") and 0 in value:

@@ -34,6 +34,16 @@ class VitConfig:
         return self.side**2
 
     @property
+    def tokens(self) -> int:
+        """What the layers work on: the patches and a class token."""
+        return self.patches + 1
+
+    @property
+    def still_tokens(self) -> int:
+        """Those of them whose own weights no run trains, the patch embedding included."""
+        return 0
+
+    @property
     def used_layers(self) -> int:
         """Layers that the features depend on."""
         return self.layers
@@ -44,12 +54,14 @@ class Style:
     """How a tower's layers are built.
 
     activation: of the MLP. norm_first: norms stand before attention and MLP, on what these read; otherwise behind them,
-    on what they add. key_bias: whether keys have a bias, as queries and values do.
+    on what they add. key_bias: whether keys have a bias, as queries and values do. inner_norms: whether there are also
+    norms before the last matrix of attention and of MLP (arXiv 2210.06423).
     """
 
     activation: Callable[[jax.Array], jax.Array]
     norm_first: bool
     key_bias: bool
+    inner_norms: bool
 
 
 class VitLayer(nnx.Module):
@@ -62,33 +74,42 @@ class VitLayer(nnx.Module):
         self.query = Linear(d, d, ("embed", "heads"), bias=True, rngs=rngs)
         self.key = Linear(d, d, ("embed", "heads"), bias=style.key_bias, rngs=rngs)
         self.value = Linear(d, d, ("embed", "heads"), bias=True, rngs=rngs)
+        self.mixed_norm = LayerNorm(d, config.norm_eps) if style.inner_norms else None
         self.out = Linear(d, d, ("heads", "embed"), bias=True, rngs=rngs)
         self.mlp_norm = LayerNorm(d, config.norm_eps)
         self.up = Linear(d, f, ("embed", "mlp"), bias=True, rngs=rngs)
+        self.hidden_norm = LayerNorm(f, config.norm_eps) if style.inner_norms else None
         self.down = Linear(f, d, ("mlp", "embed"), bias=True, rngs=rngs)
 
     def __call__(self, x: jax.Array, compute: Compute) -> jax.Array:
         """[N, P, D] → [N, P, D]."""
         if self.style.norm_first:
-            x = x + self._attend(self.attention_norm(x), compute)
-            x = x + self._mlp(self.mlp_norm(x))
+            x = x + self.collect(mix(*self.heads(self.attention_norm(x)), compute))
+            x = x + self.mlp(self.mlp_norm(x))
         else:
-            x = x + self.attention_norm(self._attend(x, compute))
-            x = x + self.mlp_norm(self._mlp(x))
+            x = x + self.attention_norm(self.collect(mix(*self.heads(x), compute)))
+            x = x + self.mlp_norm(self.mlp(x))
         return constrain(x, "batch", None, None)
 
-    def _attend(self, x: jax.Array, compute: Compute) -> jax.Array:
-        heads, width = self.config.heads, self.config.width // self.config.heads
-        query, key, value = (
-            project(x).reshape(*x.shape[:2], heads, width) for project in (self.query, self.key, self.value)
-        )
-        mixed = attention(
-            query, key, value, layout=None, scale=width**-0.5, window=None, backend=compute.tower_attention
-        )
-        return self.out(mixed.reshape(*x.shape))
+    def heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[N, P, D] → queries, keys and values, [N, P, H, C] each."""
+        shape = (*x.shape[:2], self.config.heads, -1)
+        return self.query(x).reshape(shape), self.key(x).reshape(shape), self.value(x).reshape(shape)
 
-    def _mlp(self, x: jax.Array) -> jax.Array:
-        return self.down(self.style.activation(self.up(x)))
+    def collect(self, mixed: jax.Array) -> jax.Array:
+        """What attention gives, [N, P, H, C] → [N, P, D]."""
+        x = mixed.reshape(*mixed.shape[:2], -1)
+        return self.out(x if self.mixed_norm is None else self.mixed_norm(x))
+
+    def mlp(self, x: jax.Array) -> jax.Array:
+        hidden = self.style.activation(self.up(x))
+        return self.down(hidden if self.hidden_norm is None else self.hidden_norm(hidden))
+
+
+def mix(query: jax.Array, key: jax.Array, value: jax.Array, compute: Compute) -> jax.Array:
+    """Attention of every token to every other, [N, P, H, C] each."""
+    scale, backend = query.shape[-1] ** -0.5, compute.tower_attention
+    return attention(query, key, value, layout=None, scale=scale, window=None, backend=backend)
 
 
 def embed_patches(pixels: jax.Array, kernel: jax.Array) -> jax.Array:

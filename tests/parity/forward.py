@@ -7,23 +7,25 @@ import numpy as np
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from convert.layouts import Layout
+from convert.load import StoredModel
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.models.blueprint import Blueprint, Params
 from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.models.llava import LlavaConfig
 
-PATCHES, START, LENGTH = 4, 3, 17
+START, LENGTH = 3, 17
 
 
 def rows(config: LlavaConfig, vocab: int, seed: int = 0, count: int = 2) -> Batch:
     """Rows with one image each, one branch, and a target at every place behind the image."""
     rng = np.random.default_rng(seed)
-    size = config.image_size
+    size, behind = config.image_size, START + config.image_tokens
     tokens = rng.integers(3, vocab - 1, (count, LENGTH)).astype(np.int32)
     patches = np.full((count, LENGTH), -1, np.int32)
-    patches[:, START : START + PATCHES] = np.arange(PATCHES)
+    patches[:, START:behind] = np.arange(config.image_tokens)
     tokens[patches >= 0] = 0
-    sources = np.tile(np.arange(START + PATCHES - 1, LENGTH - 1, dtype=np.int32), (count, 1))
+    sources = np.tile(np.arange(behind - 1, LENGTH - 1, dtype=np.int32), (count, 1))
     flat = np.zeros(sources.shape, np.float32)
     return Batch(
         tokens=tokens,
@@ -81,3 +83,14 @@ def assert_close_logits(
 
 def hf_config(plan: Blueprint, params: Params) -> LlavaConfig:
     return plan.module(params).config
+
+
+def by_our_paths(checkpoint: StoredModel, layout: Layout, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Some tensors under the names of a layout → under our parameter paths, layers stacked."""
+    found: dict[str, list[np.ndarray]] = {}
+    for entry in checkpoint.entries:
+        name = layout.full(entry.part, entry.name)
+        if name in tensors:
+            tensor = tensors[name] if entry.axes is None else tensors[name].transpose(entry.axes)
+            found.setdefault(entry.path, []).append(tensor if entry.layer is None else tensor[None])
+    return {path: np.concatenate(parts) if len(parts) > 1 else parts[0] for path, parts in found.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from convert.layouts import named
 from convert.load import StoredModel, open_model
 from rlaifv_jax.losses import evaluate
 from rlaifv_jax.models.blueprint import flat, join, split_frozen
@@ -17,6 +18,7 @@ from rlaifv_jax.step import Step, init_state, log_probs, train_step
 from tests import tiny
 from tests.convert.llavas import TinyLlava
 from tests.parity import two_rows
+from tests.parity.forward import by_our_paths
 
 IMAGE = 98
 OPTIM = dataclasses.replace(tiny.OPTIM, lr=1e-4, weight_decay=0.01, steps=100)
@@ -49,16 +51,7 @@ def start(checkpoint: StoredModel, items, objective=tiny.DPO):
 
 def theirs(checkpoint: StoredModel, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Tensors under transformers' names → under our parameter paths, layers stacked."""
-    from convert.layouts import named
-
-    layout = named("llava", "transformers-5")
-    found: dict[str, list[np.ndarray]] = {}
-    for entry in checkpoint.entries:
-        name = layout.full(entry.part, entry.name)
-        if name in tensors:
-            tensor = tensors[name] if entry.axes is None else tensors[name].transpose(entry.axes)
-            found.setdefault(entry.path, []).append(tensor if entry.layer is None else tensor[None])
-    return {path: np.concatenate(parts) if len(parts) > 1 else parts[0] for path, parts in found.items()}
+    return by_our_paths(checkpoint, named("llava", "transformers-5"), tensors)
 
 
 def test_loss_and_gradients_of_the_first_update(setting):
