@@ -30,6 +30,10 @@ def get_config() -> ConfigDict:
     config.data.template = ""  # conversation template; empty: the checkpoint's or its family's
     config.data.max_length = 2048  # tokens of prompt + image + one answer; the tail is cut, as in the original
     config.data.image_aspect_ratio = ""  # 'crop', 'pad' or 'squash'; empty: as the family's original trains
+    # 'muffin': random crops, flips and RandAugment as RLHF-V trained. Its views are the 'same' for reference and policy
+    # at every step, or 'fresh' ones for each step of training, which then compares log-probs of different pictures.
+    config.data.augment = ""
+    config.data.augment_views = "same"
     config.data.workers = 8  # processes that decode images; 0 reads in the training process
 
     config.train = ConfigDict()

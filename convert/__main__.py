@@ -104,9 +104,9 @@ def run(arguments: Any) -> None:
         print(describe(arguments.source, arguments.vision_path))
         return
     if arguments.template:
-        from rlaifv_jax.data.templates import get_template
+        from rlaifv_jax.data.conversation import get_conversation
 
-        get_template(arguments.template)
+        get_conversation(arguments.template)
     size = shard_bytes(arguments.shard_size) if arguments.command == "export" else 0
     check_destination(arguments.source, arguments.destination, arguments.force)
     checkpoint = open_model(arguments.source, arguments.vision_path)

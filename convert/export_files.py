@@ -8,7 +8,7 @@ from typing import Any
 from convert.load import StoredModel
 from convert.tokenizer_json import write_fast_tokenizer
 from rlaifv_jax.cli import say
-from rlaifv_jax.data.templates import TEMPLATES, Template, get_template
+from rlaifv_jax.data.templates import TEMPLATES, Template
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.families import LLAVA
 from rlaifv_jax.models.hf_config import CLIP_L_336, KNOWN_TOWERS, Json, Section, tower_config
@@ -74,7 +74,9 @@ def _fill_gaps(source: StoredModel, folder: Path, original: bool, image: int | N
         _write(folder / "processor_config.json", _processor(source))
     if lacks("chat_template.jinja", "chat_template.json"):
         name = template or source.template or next(iter(TEMPLATES))
-        (folder / "chat_template.jinja").write_text(chat_template(get_template(name)))
+        if name not in TEMPLATES:
+            raise UserError(f"--template: {name} cannot be written in Jinja; choose one of: {', '.join(TEMPLATES)}")
+        (folder / "chat_template.jinja").write_text(chat_template(TEMPLATES[name]))
     if lacks("tokenizer.json"):
         model = source.directory / "tokenizer.model"
         if model.exists() and image is not None:

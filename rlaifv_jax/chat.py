@@ -25,10 +25,11 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, changes, check_counts, speaker_options
 from rlaifv_jax.sampling.settings import Sampling
 
-# By family; those of the original's chat.py, and one for language models.
+# By family; those of the originals' chat.py and muffin_chat.py, and one for language models.
 DEFAULTS = {
     "llava": Sampling(num_beams=3, max_new_tokens=1024),
     "omnilmm": Sampling(temperature=0.6, top_k=30, top_p=0.9, repetition_penalty=1.1, num_beams=3, max_new_tokens=1024),
+    "muffin": Sampling(repetition_penalty=1.1, penalize_prompt=True, num_beams=3, max_new_tokens=1024),
     "llama": Sampling(max_new_tokens=1024),
 }
 BETWEEN_LOOKS = 2  # steps until new text is shown
@@ -106,7 +107,7 @@ class Chat:
         except BadRow as fault:
             raise UserError(fault.detail) from None
         engine = self.speaker.engine(wanted, prompts=1, cache=cache, seed=seed)
-        shown = _Shown(show, self.speaker.tokenizer, wanted.stop) if show else None
+        shown = _Shown(show, engine.texts) if show else None
         (found,) = engine.generate([prompt], watch=shown, every=BETWEEN_LOOKS)
         text = found.answers[0].text
         if shown:
@@ -125,29 +126,16 @@ class Chat:
 class _Shown:
     """Passes text on as it grows, never taking anything back."""
 
-    def __init__(self, show: Show, tokenizer: Any, stop: tuple[str, ...]):
-        self.show, self.tokenizer, self.stop, self.text = show, tokenizer, stop, ""
+    def __init__(self, show: Show, texts: Any):
+        self.show, self.texts, self.text = show, texts, ""
 
     def __call__(self, tag: Any, tokens: list[int]) -> None:
-        from rlaifv_jax.sampling.engine import text_of
-
-        text = text_of(self.tokenizer, tokens).lstrip().rstrip("\ufffd")  # a letter of which some bytes are missing
-        self.finish(_certain(text, self.stop).rstrip())  # blanks at the end may turn out to be the end
+        self.finish(self.texts.certain(tokens))
 
     def finish(self, text: str) -> None:
         if text.startswith(self.text) and len(text) > len(self.text):
             self.show(text[len(self.text) :])
             self.text = text
-
-
-def _certain(text: str, stop: Sequence[str]) -> str:
-    """What stands before the first stop string, whole or begun at the end of the text."""
-    places = [len(text)]
-    for mark in stop:
-        if mark in text:
-            places.append(text.index(mark))
-        places += [len(text) - n for n in range(1, len(mark)) if text.endswith(mark[:n])]
-    return text[: min(places)]
 
 
 def open_picture(image: Any) -> Any:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rlaifv_jax.data.augment import AUGMENTATIONS, VIEWS
 from rlaifv_jax.data.images import ASPECT_RATIOS
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.losses import OBJECTIVES, PAIR_LOSSES
@@ -38,6 +39,8 @@ def check_computation(config: Any) -> None:
         "lora.base": (config.lora.base, BASES),
         "data.bad_rows": (config.data.bad_rows, ("skip", "fatal")),
         "data.image_aspect_ratio": (config.data.image_aspect_ratio, ("", *ASPECT_RATIOS)),
+        "data.augment": (config.data.augment, AUGMENTATIONS),
+        "data.augment_views": (config.data.augment_views, VIEWS),
     }
     for key, (value, legal) in choices.items():
         if value not in legal:
@@ -85,6 +88,10 @@ def check_computation(config: Any) -> None:
         raise UserError(f"dpo.label_smoothing is {config.dpo.label_smoothing}; it must lie in 0 … 0.5, below 0.5")
     if config.dpo.label_smoothing and config.dpo.loss != "sigmoid":
         raise UserError(f"dpo.label_smoothing is of the sigmoid loss; dpo.loss is {config.dpo.loss!r}")
+    if config.data.augment_views == "fresh" and not config.data.augment:
+        raise UserError("data.augment_views is 'fresh', but data.augment is empty: there are no views")
+    if config.data.augment and config.data.image_aspect_ratio:
+        raise UserError("data.augment stretches its crops to the square; leave data.image_aspect_ratio empty")
     if not 0 <= config.data.eval_fraction < 1:
         raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
     if config.data.eval_fraction and config.data.eval_path:

@@ -22,6 +22,8 @@ from rlaifv_jax import parallel
 from rlaifv_jax.cli import say
 from rlaifv_jax.config_values import check_values
 from rlaifv_jax.data import images
+from rlaifv_jax.data.augment import Augment
+from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, admit, scan
@@ -29,7 +31,6 @@ from rlaifv_jax.data.loader import Loader, RowPlan, TargetLogProbs
 from rlaifv_jax.data.order import generator
 from rlaifv_jax.data.packing import Deal, Fit, PassPlan, TrainingPlan
 from rlaifv_jax.data.schema import Source, open_source
-from rlaifv_jax.data.templates import Template
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
@@ -72,9 +73,14 @@ class Run(Job):
         return _aspect_ratio(self.config, self.model)
 
     @property
+    def augment(self) -> Augment | None:
+        """The view of every picture that the reference sees, and training too unless its views are fresh."""
+        return Augment(self.config.seed) if self.config.data.augment else None
+
+    @property
     def template_name(self) -> str | None:
         """Of a template that has one, for whoever opens the trained model; a tokenizer's own travels with it."""
-        return self.encoder.template.name if isinstance(self.encoder.template, Template) else None
+        return None if isinstance(self.encoder.template, ChatTemplate) else self.encoder.template.name
 
     def load_params(self) -> tuple[Params, Params]:
         """(trainable in master precision, frozen in compute precision), streamed onto the mesh."""
@@ -100,15 +106,16 @@ class Run(Job):
     def training_batches(self, start_step: int, references: TargetLogProbs | None) -> Loader:
         """The batches of training from `start_step` on, in their micro-steps: this process's share of each."""
         plan = TrainingPlan(self.train.index.sizes, self.deal, self.shape, rows=self.rows, steps=self.plan.steps)
-        accumulate = self.config.train.accumulate
-        return self._loader(self.train, plan, accumulate=accumulate, start_step=start_step, references=references)
+        augment = self.augment and dataclasses.replace(self.augment, fresh=self.config.data.augment_views == "fresh")
+        options: dict[str, Any] = {"start_step": start_step, "references": references, "augment": augment}
+        return self._loader(self.train, plan, accumulate=self.config.train.accumulate, **options)
 
     def one_pass(
         self, data: Data, *, wanted: np.ndarray | None = None, references: TargetLogProbs | None = None
     ) -> Loader:
         """Every example of `data` (or those `wanted`, and who shares a row with them) once, in single micro-steps."""
         plan = PassPlan(data.index.sizes, self.shape, rows=self.micro_rows, wanted=wanted)
-        return self._loader(data, plan, references=references)
+        return self._loader(data, plan, references=references, augment=self.augment)
 
     def _loader(self, data: Data, plan: RowPlan, **options: Any) -> Loader:
         return Loader(
@@ -129,7 +136,7 @@ class Run(Job):
             self.shape.image_size,
             model_config.image_mean,
             model_config.image_std,
-            self.aspect_ratio,
+            *(self.augment.identity if self.augment else (self.aspect_ratio,)),
         )
         return {
             "model": model,

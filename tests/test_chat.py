@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from rlaifv_jax import Chat, RLAIFVChat
-from rlaifv_jax.chat import _certain
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.settings import Sampling
+from rlaifv_jax.sampling.texts import before_stop
 from tests import world
 from tests.sampling.talker import Talker, pictures
 
@@ -67,7 +67,7 @@ def test_what_is_certain_of_a_text() -> None:
         ("a ##", ["###"], "a "),
         ("plain", [], "plain"),
     ):
-        assert _certain(text, stop) == expected
+        assert before_stop(text, stop) == expected
 
 
 def test_history_and_seed_matter(chat: Chat, photo: Path) -> None:

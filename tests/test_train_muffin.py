@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path
 def test_dpo(model: Path, tmp_path: Path, vision: bool) -> None:
     config: Any = llava15.get_config()
     config.model.path, config.output_dir = str(model), str(tmp_path / "run")
-    config.data.path, config.data.template = str(world.write_pairs(tmp_path / "pairs.parquet", 16)), "llava_v1"
+    config.data.path = str(world.write_pairs(tmp_path / "pairs.parquet", 16))
     config.data.workers, config.precision.compute, config.optim.lr = 0, "float32", 1e-3
     config.train.steps, config.checkpoint.every, config.train.batch_pairs = 6, 6, 8
     config.train.vision, config.mesh.fsdp, config.mesh.tensor = vision, 4, 2

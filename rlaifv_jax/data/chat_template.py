@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.faults import BadRow
-from rlaifv_jax.data.templates import IMAGE_TAG, Turn
+from rlaifv_jax.data.templates import IMAGE_TAG, Turn, check_tokens, places, with_image
 from rlaifv_jax.data.tokenizer import Tokenizer
 from rlaifv_jax.errors import UserError
 
@@ -44,6 +43,8 @@ class ChatTemplate:
     speech: Speech
 
     name = OWN
+    stop = ()
+    lead = ""
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, speech: Speech, where: Any) -> "ChatTemplate":
@@ -59,12 +60,7 @@ class ChatTemplate:
                     "put the published model's into tokenizer_config.json ('chat_template') or chat_template.jinja"
                 )
             raise UserError(f"{where} holds no chat template; {way_out}")
-        missing = [token for token in speech.tokens if token not in tokenizer.special_tokens]
-        if missing:
-            raise UserError(
-                f"{where}: the tokenizer has no {' and no '.join(missing)}, which stand for a picture; its "
-                "added_tokens.json or tokenizer_config.json is not that of the published model"
-            )
+        check_tokens(tokenizer, speech.tokens, where)
         bare = cls(tokenizer.chat_template, tokenizer.named_tokens, "", speech)
         try:
             behind, _ = bare.between
@@ -126,14 +122,11 @@ class ChatTemplate:
         ids = tokenizer.encode_bare(text)
         if self.speech.adds_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
             ids = [tokenizer.bos_id, *ids]
-        if not self.speech.patch:
-            return ids
-        (patch,) = tokenizer.encode_bare(self.speech.patch)
-        return [IMAGE_TOKEN if token == patch else token for token in ids]
+        return with_image(ids, tokenizer, self.speech.patch) if self.speech.patch else ids
 
     def answer_spans(self, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
         """From behind every header of an answer to the header of the next question, or the end."""
-        questions, answers = (_places(ids, self._ids(tokenizer, header)) for header in self.headers)
+        questions, answers = (places(ids, self._ids(tokenizer, header)) for header in self.headers)
         if not answers:
             raise BadRow("label_mismatch", f"the answer's header {self.headers[1]!r} is not among the tokens")
         starts = [stop for _, stop in answers]
@@ -165,9 +158,5 @@ class ChatTemplate:
     def separator_in(self, text: str, role: str) -> str | None:
         return next((mark for mark in self.headers if mark.strip() and mark.strip() in text), None)
 
-
-def _places(ids: Sequence[int], wanted: Sequence[int]) -> list[tuple[int, int]]:
-    """Where `wanted` stands in `ids`: (first, behind the last)."""
-    length = len(wanted)
-    found = [place for place in range(len(ids) - length + 1) if list(ids[place : place + length]) == list(wanted)]
-    return [(place, place + length) for place in found]
+    def closing(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        return ()

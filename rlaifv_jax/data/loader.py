@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlaifv_jax.data import images
+from rlaifv_jax.data.augment import Augment
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, content_hash
@@ -55,22 +56,23 @@ class StepBuilder:
         local_rows: np.ndarray,
         square: Callable[[Any, int], np.ndarray],
         references: TargetLogProbs | None,
+        augment: Augment | None,
     ):
         self._source, self._encoder, self._plan = source, encoder, plan
         self._rows, self._hashes = index.rows, index.hashes  # the rest of the index stays at home
         self._accumulate, self._local_rows = accumulate, local_rows
         self._references = references
-        self._square = square
+        self._square, self._augment = square, augment
 
     def __call__(self, step: int) -> tuple[int, Batch]:
         leave_with_parent()
         rows, micro = self._plan(step), self._plan.rows // self._accumulate
         wanted = [rows[a * micro + b] for a in range(self._accumulate) for b in self._local_rows]
-        flat = build_rows([[self._item(position) for position in row] for row in wanted], self._plan.shape)
+        flat = build_rows([[self._item(position, step) for position in row] for row in wanted], self._plan.shape)
         lead = (self._accumulate, len(self._local_rows))
         return step, Batch(*(leaf.reshape(lead + leaf.shape[1:]) for leaf in flat))
 
-    def _item(self, position: int) -> Item:
+    def _item(self, position: int, step: int) -> Item:
         row = int(self._rows[position])
         try:
             example = self._source.example(row)
@@ -81,7 +83,9 @@ class StepBuilder:
                 )
             pixels = None
             if example.image is not None:
-                pixels = self._square(images.decode(example.image), self._plan.shape.image_size)
+                image, size = images.decode(example.image), self._plan.shape.image_size
+                augment = self._augment
+                pixels = augment(image, size, row=row, step=step) if augment else self._square(image, size)
             reference = None if self._references is None else self._references.per_target(row)
             return Item(self._encoder.encode(example), pixels, reference)
         except Exception as error:
@@ -94,8 +98,8 @@ class Loader:
     """Iterates over `(step, Batch)` with leaves `[A, B_local, …]` for steps `start_step` … `plan.steps` - 1.
 
     The rows of a step are cut into `accumulate` micro-steps of B rows; `local_rows` names those of the B that this
-    process holds, None for all. square: RGB image, size → uint8[size, size, 3]; it must pickle. Iterating again starts
-    at `start_step` again.
+    process holds, None for all. square: RGB image, size → uint8[size, size, 3]; it must pickle. augment: random views
+    of the images instead. Iterating again starts at `start_step` again.
 
     With `workers` > 0 the script needs `if __name__ == "__main__":`, because worker processes import it.
     """
@@ -113,6 +117,7 @@ class Loader:
         start_step: int = 0,
         workers: int = 0,
         references: TargetLogProbs | None = None,
+        augment: Augment | None = None,
     ):
         if plan.rows % accumulate:
             raise ValueError(f"{plan.rows} rows do not divide into {accumulate} micro-steps")
@@ -132,6 +137,7 @@ class Loader:
             local_rows=local,
             square=square,
             references=references,
+            augment=augment,
         )
 
     def __len__(self) -> int:

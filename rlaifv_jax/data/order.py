@@ -4,14 +4,13 @@ from functools import lru_cache
 
 import numpy as np
 
-PURPOSES = {"epoch": 0, "held out": 1, "deal": 2}  # each with random numbers of its own
+PURPOSES = {"epoch": 0, "held out": 1, "deal": 2, "view": 3}  # each with random numbers of its own
 
 
-def generator(seed: int, number: int, *, purpose: str) -> np.random.Generator:
-    """A counter-based generator keyed by what it is for: no state to save."""
-    return np.random.Generator(
-        np.random.Philox(key=np.array([seed % 2**64, PURPOSES[purpose] << 32 | number], np.uint64))
-    )
+def generator(seed: int, number: int, *, purpose: str, moment: int = 0) -> np.random.Generator:
+    """A counter-based generator keyed by what it is for: no state to save. moment: a second number, below 2^63."""
+    key = np.array([seed % 2**64, PURPOSES[purpose] << 32 | number], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, moment], np.uint64)))
 
 
 @lru_cache(maxsize=4)  # a window may straddle epochs; an order of 10 million rows takes 80 MB

@@ -1,13 +1,13 @@
 """Conversation templates with names, as data.
 
 `llava_v1` is what RLAIF-V trains, generates and chats with (`conv_llava_v1` in muffin/conversation.py);
-`vicuna_v1` is what LLaVA-1.5 itself was tuned with. They differ in two words. Templates that a tokenizer brings along
-are another kind, see rlaifv_jax.data.chat_template; both are a `Conversation`.
+`vicuna_v1` is what LLaVA-1.5 itself was tuned with. They differ in two words. Muffin's template and those that
+tokenizers bring along are other kinds, see muffin_template.py and chat_template.py; all are a `Conversation`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.faults import BadRow
@@ -33,13 +33,22 @@ class Conversation(Protocol):
 
     @property
     def image_tags(self) -> tuple[str, ...]:
-        """Texts that would be taken for an image, or a part of its place."""
+        """Texts that would be taken for an image, or a part of its place; all but IMAGE_TAG are special tokens."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer, where end tokens do not."""
+
+    @property
+    def lead(self) -> str:
+        """What a model writes before its answer, which is no part of it; '' where the prompt holds all of that."""
 
     def render(self, turns: Sequence[Turn], answer: str, *, image: bool) -> str:
-        """The full text of a conversation that ends in `answer`; an image's place is before the first question."""
+        """The full text of a conversation that ends in `answer`, as it is trained on; an image's place is in front of
+        the first question."""
 
     def render_prompt(self, turns: Sequence[Turn], *, image: bool) -> str:
-        """The text to generate from."""
+        """The text to generate from; most templates begin `render` with it, some ask in another layout."""
 
     def tokenize(self, tokenizer: Tokenizer, text: str) -> list[int]:
         """Ids of such a text, IMAGE_TOKEN where the image stands."""
@@ -53,6 +62,9 @@ class Conversation(Protocol):
     def separator_in(self, text: str, role: str) -> str | None:
         """What in a message would be taken for a part of the template, if anything."""
 
+    def closing(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """Tokens that end an answer together, as `stop` does among texts; none where an end token does."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -64,6 +76,9 @@ class Template:
     assistant: str = "ASSISTANT"
     gap: str = " "  # after the system text and after every user turn
     end: str = "</s>"  # after every assistant turn
+
+    stop = ()
+    lead = ""
 
     @property
     def image_tags(self) -> tuple[str, ...]:
@@ -138,6 +153,31 @@ class Template:
         whole = text + header[:-1] if role == "user" else text
         return next((mark for mark in (self.end, header) if mark in whole), None)
 
+    def closing(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        return ()
+
+
+def with_image(ids: Sequence[int], tokenizer: Tokenizer, patch: str) -> list[int]:
+    """Ids in which the special token `patch` has become the image."""
+    (token,) = tokenizer.encode_bare(patch)
+    return [IMAGE_TOKEN if number == token else number for number in ids]
+
+
+def places(ids: Sequence[int], wanted: Sequence[int]) -> list[tuple[int, int]]:
+    """Where `wanted` stands in `ids`: (first, behind the last)."""
+    length = len(wanted)
+    found = [place for place in range(len(ids) - length + 1) if list(ids[place : place + length]) == list(wanted)]
+    return [(place, place + length) for place in found]
+
+
+def check_tokens(tokenizer: Tokenizer, tokens: Sequence[str], where: Any) -> None:
+    """Raises `UserError` where a tokenizer lacks special tokens that stand for a picture."""
+    if missing := [token for token in tokens if token not in tokenizer.special_tokens]:
+        raise UserError(
+            f"{where}: the tokenizer has no {' and no '.join(missing)}, which stand for a picture; its "
+            "added_tokens.json or tokenizer_config.json is not that of the published model"
+        )
+
 
 LLAVA_V1 = Template(
     name="llava_v1",
@@ -150,10 +190,3 @@ VICUNA_V1 = Template(
     "The assistant gives helpful, detailed, and polite answers to the user's questions.",
 )
 TEMPLATES = {template.name: template for template in (LLAVA_V1, VICUNA_V1)}
-
-
-def get_template(name: str) -> Template:
-    """Return the template called `name`; `UserError` with the known names otherwise."""
-    if name not in TEMPLATES:
-        raise UserError(f"template {name!r} is not known; choose one of: {', '.join(sorted(TEMPLATES))}")
-    return TEMPLATES[name]

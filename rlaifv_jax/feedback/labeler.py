@@ -39,6 +39,12 @@ def answer_tokens(prompter: Prompter, where: str) -> AnswerTokens:
     question = [Turn("user", "Is it?")]
     prompt = prompter.encode(question, image=False).prefix.tolist()
     template, tokenizer = prompter.template, prompter.tokenizer
+    whole = template.tokenize(tokenizer, template.render(question, WORDS[0], image=False))
+    if whole[: len(prompt)] != prompt:
+        raise UserError(
+            f"{where}: its template {template.name!r} asks in another layout than that of answers, so that the next "
+            "token is no answer; it cannot be a labeler"
+        )
     ids: list[int | None] = []
     for word in WORDS:
         whole = template.tokenize(tokenizer, template.render(question, word, image=False))

@@ -98,11 +98,11 @@ class Beams(NamedTuple):
         length = jnp.broadcast_to(self.length[:, None], self.token.shape)
         scores = adjust(jax.nn.log_softmax(scores, axis=-1), self.seen, length, rules)
         if settings.draws:
-            scores = cut(scores, settings, at_least=len(rules.ends) + 1)
+            scores = cut(scores, settings, at_least=rules.ending + 1)
         scores = scores + self.scores[..., None]
 
         # ---- continuations: enough that num_beams of them do not end
-        many = max(2, 1 + len(rules.ends)) * beams
+        many = max(2, 1 + rules.ending) * beams
         total = scores.reshape(len(scores), beams * vocabulary)
         if settings.draws:  # without replacement: the largest of scores with Gumbel noise (arXiv 1903.06059)
             _, places = top(total + gumbels(prompts.keys, self.length, total.shape[1:]), many)
@@ -113,6 +113,7 @@ class Beams(NamedTuple):
         column = jnp.arange(self.sequences.shape[2]) == self.length[:, None, None]  # [G, 1, S]
         sequences = jnp.where(column, tokens[..., None], _of(self.sequences, parents))
         ended = is_end(tokens, rules.ends) | (self.length + 1 >= settings.max_new_tokens)[:, None]
+        ended |= _closed(sequences, self.length + 1, rules)
 
         # ---- those that go on
         alive = best + NEVER * ended
@@ -167,6 +168,16 @@ class Beams(NamedTuple):
 def _of(values: jax.Array, places: jax.Array) -> jax.Array:
     """values[g, places[g, i], …]: [G, I, …]"""
     return jnp.take_along_axis(values, places.reshape(*places.shape, *(1,) * (values.ndim - 2)), axis=1)
+
+
+def _closed(sequences: jax.Array, length: jax.Array, rules: Rules) -> jax.Array:
+    """bool[G, I]: whether `closing` has just been written. sequences: int32[G, I, S] of `length` [G] tokens."""
+    wanted, least = rules.closing, max(len(rules.closing), rules.settings.min_new_tokens)
+    if not wanted:
+        return jnp.zeros(sequences.shape[:2], bool)
+    columns = jnp.maximum(length[:, None] - len(wanted) + jnp.arange(len(wanted)), 0)  # [G, closing]
+    newest = jnp.take_along_axis(sequences, columns[:, None], axis=2)
+    return (newest == jnp.array(wanted)).all(axis=2) & (length >= least)[:, None]
 
 
 def _remember(seen: jax.Array, token: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from rlaifv_jax import parallel
+from rlaifv_jax.data.templates import Conversation
 from rlaifv_jax.data.tokenizer import Tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Params
@@ -24,6 +25,7 @@ from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.queue import Queue
 from rlaifv_jax.sampling.settings import CACHE_DTYPES, Rules, Sampling, check_samples
 from rlaifv_jax.sampling.slots import NO_LIMIT, Slots
+from rlaifv_jax.sampling.texts import Texts
 
 GATHER = 16  # the devices come back when a 16th of the slots is free: rarely enough, and few stand idle
 BETWEEN_LOOKS = 16  # steps, where the host looks for stop strings
@@ -69,6 +71,7 @@ class Engine:
       params: its weights on `mesh`, in the precision to compute in, `unstack`ed.
       tokenizer: of the model. ends: ids that end an answer.
       settings: how tokens are chosen.
+      template: of the conversations; it may know other ends than `ends`, and what the model says before an answer.
       samples: answers of every prompt; with beams the best of them.
       prompts: G; 0: as many as there is memory for (and, in float32, not many more than are asked for).
       branches: N, samples of a prompt that are written at once; 0: all of up to 4, else half of them.
@@ -89,6 +92,7 @@ class Engine:
         ends: tuple[int, ...],
         settings: Sampling,
         *,
+        template: Conversation | None = None,
         samples: int = 1,
         prompts: int = 0,
         branches: int = 0,
@@ -101,6 +105,11 @@ class Engine:
             raise UserError(f"cache is {cache!r}; it must be one of {', '.join(CACHE_DTYPES)}")
         beams = settings.num_beams > 1
         self.config, self.mesh, self.tokenizer = model.config, mesh, tokenizer
+        self.texts = Texts(tokenizer, settings.stop)
+        closing: tuple[int, ...] = ()
+        if template:
+            self.texts = Texts(tokenizer, (*settings.stop, *template.stop), template.lead)
+            closing = template.closing(tokenizer)
         self.prompts, self.seed, self.steady = prompts, seed, steady
         self.params = params
         self.dtype = str(params["decoder"]["embedding"].dtype)
@@ -111,7 +120,7 @@ class Engine:
             graph=model.blueprint.graph,
             decoder=model.config.decoder,
             compute=Compute(backend, backend, "none", vocab_block=4096),
-            rules=Rules(settings, ends),
+            rules=Rules(settings, ends, closing),
             samples=samples,
             begin=tokenizer.bos_id,
             cache=CacheShape(0, width, beams, 0, suffix_columns(settings.max_new_tokens), cache or self.dtype),
@@ -169,25 +178,17 @@ class Engine:
 
     def _advance(self, slots: Slots, watch: Watch | None, every: int) -> None:
         """Until prompts are finished; with looks in between where somebody wants to see."""
-        stop = self.program.rules.settings.stop
+        stop = self.texts.stop
         slots.advance(max(1, len(slots.prompts) // GATHER), every if stop or watch else NO_LIMIT)
         if not (stop or watch):
             return
         for slot, branch, prompt, tokens in slots.unfinished():
-            if stop:
-                text = text_of(self.tokenizer, tokens)
-                slots.stopped[slot, branch] = any(mark in text for mark in stop)
+            slots.stopped[slot, branch] = self.texts.stopped(tokens)
             if watch:
                 watch(prompt.tag, tokens)
 
     def _answer(self, tokens: list[int]) -> Answer:
         rules = self.program.rules
-        text = text_of(self.tokenizer, tokens)
-        cuts = [place for mark in rules.settings.stop if (place := text.find(mark)) >= 0]
-        ended = bool(cuts) or len(tokens) < rules.settings.max_new_tokens or tokens[-1] in rules.ends
-        return Answer(tuple(tokens), text[: min(cuts, default=None)].strip(), ended)
-
-
-def text_of(tokenizer: Tokenizer, tokens: list[int]) -> str:
-    """Rows of the vocabulary that the tokenizer does not know (padding, image patches) say nothing."""
-    return tokenizer.decode([token for token in tokens if token < tokenizer.vocab_size])
+        full = len(tokens) >= rules.settings.max_new_tokens
+        ended = not full or tokens[-1] in rules.ends or self.texts.stopped(tokens)
+        return Answer(tuple(tokens), self.texts.answer(tokens), ended)

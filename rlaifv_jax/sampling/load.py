@@ -80,7 +80,8 @@ class Speaker:
 
     def engine(self, settings: Sampling, **options: Any) -> Engine:
         """An engine over these weights; options as `Engine` takes them."""
-        return Engine(self.model, self.params, self.mesh, self.tokenizer, self.ends, settings, **options)
+        given = {"template": self.prompter.template, **options}
+        return Engine(self.model, self.params, self.mesh, self.tokenizer, self.ends, settings, **given)
 
     def check_settings(self, settings: Sampling) -> None:
         """Raises `UserError` for answers that the model has no room for, whatever the prompt."""

@@ -70,7 +70,7 @@ class Prompter:
         return images.square(picture, self.config.image_size, self.aspect_ratio, self.config.image_mean)
 
     def encode(self, turns: Sequence[Turn], *, image: bool) -> Encoded:
-        """Tokens of a conversation that waits for an answer; the image's place is before the first question.
+        """Tokens of a conversation that waits for an answer; the image's place is beside the first question.
 
         Raises `BadRow` for a text that is none, `UserError` for a tokenizer of another model.
         """

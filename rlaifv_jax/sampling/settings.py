@@ -27,7 +27,8 @@ class Sampling:
     length_penalty: a finished beam's log-probability is divided by its length to this power.
     early_stopping: True ends a search with num_beams finished beams; False when the best running beam is, at its
       present length, worse than the worst finished one; 'never' when it could not become better at any length.
-    stop: strings that end an answer and are cut off with all that follows. Beams are cut when they are finished.
+    stop: strings that end an answer and are cut off with all that follows. Beams are cut when they are finished, which
+      only end tokens, and what a template closes answers with, make them.
     """
 
     temperature: float = 0.0
@@ -121,7 +122,13 @@ def said_by(checkpoint: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rules:
-    """How an answer grows and where it ends. ends: ids of end tokens."""
+    """How an answer grows and where it ends. ends: ids of end tokens. closing: tokens that end it together, if any."""
 
     settings: Sampling
     ends: tuple[int, ...]
+    closing: tuple[int, ...] = ()
+
+    @property
+    def ending(self) -> int:
+        """How many different tokens may end an answer at any moment."""
+        return len(self.ends) + bool(self.closing)

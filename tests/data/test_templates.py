@@ -2,7 +2,8 @@
 
 import pytest
 
-from rlaifv_jax.data.templates import TEMPLATES, Turn, get_template
+from rlaifv_jax.data.conversation import get_conversation
+from rlaifv_jax.data.templates import TEMPLATES, Turn
 from rlaifv_jax.errors import UserError
 
 SYSTEM = (
@@ -29,5 +30,5 @@ def test_turns_follow_the_end_token_without_a_blank():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UserError, match="llava_v1, vicuna_v1"):
-        get_template("llama_3")
+    with pytest.raises(UserError, match="llava_v1, muffin, vicuna_v1"):
+        get_conversation("llama_3")

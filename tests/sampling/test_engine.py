@@ -1,6 +1,9 @@
 """What must not matter to an answer, and what must."""
 
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +139,50 @@ def test_stop_strings(talker: Talker) -> None:
     plain = talker.engine(Sampling(max_new_tokens=40))
     list(plain.generate(talker.prompts()))
     assert engine.account.tokens < plain.account.tokens  # it stops, and does not only cut
+
+
+def closed_by(*tokens_: int, lead: str = "", stop: tuple[str, ...] = ()) -> Any:
+    return SimpleNamespace(stop=stop, lead=lead, closing=lambda tokenizer: tokens_)
+
+
+def test_one_closing_token_is_an_end_token(talker: Talker) -> None:
+    plain = tokens(talker.ask(Sampling(max_new_tokens=24, num_beams=3)))
+    wanted = Sampling(max_new_tokens=24, num_beams=3, length_penalty=0.5)
+    for token in plain[0][2:5]:
+        expected = tokens(talker.ask(wanted, ends=(END, token)))
+        assert tokens(talker.ask(wanted, template=closed_by(token))) == expected
+    late = replace(wanted, min_new_tokens=12)
+    assert all(len(answer) >= 12 for answer in tokens(talker.ask(late, template=closed_by(token))))
+
+
+def test_beams_end_where_closing_tokens_follow_each_other(talker: Talker) -> None:
+    wanted = Sampling(max_new_tokens=24, num_beams=3, length_penalty=0.0)  # the shortest is the likeliest
+    plain = tokens(talker.ask(wanted))
+    pair = tuple(plain[0][3:5])
+    found = tokens(talker.ask(wanted, template=closed_by(*pair)))
+    assert found[0] != plain[0]
+    assert any(tuple(answer[-2:]) == pair for answer in found)
+    for answer in found:
+        assert pair not in set(pairwise(answer[:-1]))
+        assert len(answer) == 24 or answer[-1] == END or tuple(answer[-2:]) == pair
+    unknown = [END + 1, END + 1, END + 1]  # a byte, which this model never says
+    assert tokens(talker.ask(wanted, template=closed_by(*unknown))) == plain
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_template_says_where_answers_begin_and_end(talker: Talker, beams: int) -> None:
+    wanted = Sampling(max_new_tokens=40, num_beams=beams)
+    free = talker.ask(wanted)
+    words = free[0].answers[0].text.split()
+    lead, mark = words[1], words[3]
+    assert lead not in "".join(words[:1])
+    assert mark not in "".join(words[:3])
+    found = talker.ask(wanted, template=closed_by(lead=lead, stop=(mark,)))
+    for before, after in zip(free, found, strict=True):
+        text = before.answers[0].text.split(mark)[0]
+        assert after.answers[0].text == (text.split(lead, 1)[1] if lead in text else text).strip()
+    assert found[0].answers[0].text
+    assert found[0].answers[0].ended
 
 
 @pytest.mark.parametrize("beams", [1, 3])
