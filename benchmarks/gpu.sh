@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What is measured on one big GPU (an H200 with 141 GB, or another with as much), results in OUT/*.json.
 #
-#     benchmarks/gpu.sh [OUT [PART…]]      OUT: gpu; PART: check, step, kernels, generate, demo; default all
+#     benchmarks/gpu.sh [OUT [PART…]]      OUT: gpu; PART: check, step, lora, kernels, generate, demo; default all
 #
 # ONLY=regex runs those whose name matches; LIMIT=seconds stops one that takes longer.
 # Needs: pip install -e ".[cuda,bench]", in which PyTorch is a CUDA build, and pytest and hypothesis for `check`.
@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 out=${1:-gpu}
 mkdir -p "$out"
 shift || true
-parts=${*:-check step kernels generate demo}
+parts=${*:-check step lora kernels generate demo}
 # The 7B step with its float32 moments takes 105 GiB: more than the three quarters that JAX asks for by default.
 export JAX_PLATFORMS=cuda,cpu XLA_PYTHON_CLIENT_PREALLOCATE=false XLA_PYTHON_CLIENT_MEM_FRACTION=0.95
 
@@ -43,6 +43,16 @@ step() {
     measure step_ours_dots benchmarks.gpu_step --contender ours --remat dots
     measure step_ours_dense benchmarks.gpu_step --contender ours --backend dense
     measure step_completion_nr benchmarks.gpu_step --contender completion_only --no-remat
+}
+
+# The same step with adapters of rank 64 beside a bfloat16 or int8 decoder, which fits 80 GB.
+lora() {
+    measure lora_ours benchmarks.gpu_step --contender ours --lora 64
+    measure lora_completion benchmarks.gpu_step --contender completion_only --lora 64
+    measure lora_ours_int8 benchmarks.gpu_step --contender ours --lora 64 --base int8
+    measure lora_ours_dots benchmarks.gpu_step --contender ours --lora 64 --remat dots
+    measure lora_completion_nr benchmarks.gpu_step --contender completion_only --lora 64 --no-remat
+    measure lora_original benchmarks.gpu_step --contender original --lora 64
 }
 
 # Kernels at 7B sizes: heads of 128, and rows of two lengths.

@@ -13,6 +13,8 @@ from convert.load import open_model
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.train import train
 from tests import world
+from tests.convert.muffins import TinyMuffin, write_muffin_tokenizer
+from tests.convert.omnilmms import TinyOmniLmm, write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +120,28 @@ def test_an_int8_base(setting):
 def test_keys_that_cannot_work(setting, changes, message):
     with pytest.raises(UserError, match=re.escape(message)):
         train(config(setting, "none", **changes))
+
+
+def test_of_other_families(tmp_path, tokenizer_dir):
+    """OmniLMM's resampler, whose projections are pieces of one tensor in its files, and Muffin's linear map."""
+    pairs = world.write_pairs(tmp_path / "pairs.parquet", 8)
+    tokenizer = write_tokenizer(tmp_path / "a", tokenizer_dir)
+    omnilmm = TinyOmniLmm(vocab=649, window=64).write(tmp_path / "omnilmm", tokenizer=tokenizer)
+    tokenizer = write_muffin_tokenizer(tmp_path / "b", tokenizer_dir)
+    muffin = TinyMuffin(vocab=648).write(tmp_path / "muffin", tokenizer=tokenizer)
+    for model, whole in ((omnilmm, "resampler"), (muffin, "mm_projector")):
+        output = tmp_path / f"run-{whole}"
+        train(config((tmp_path, model, pairs), output.name, train__steps=2, train__accumulate=1))
+        assert world.metrics(output)[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+        settings = json.loads((output / "weights" / "2" / "adapter_config.json").read_text())
+        assert settings["modules_to_save"] == [whole]
+        base, found = open_model(model), open_model(output / "weights" / "2")
+
+        def values(opened):
+            return {path: leaf.read(0 if "layers" in path else None) for path, leaf in opened.leaves.items()}
+
+        before, after = values(base), values(found)
+        changed = {path for path, value in before.items() if not np.array_equal(value, after[path])}
+        assert "decoder/layers/mlp/down/kernel" in changed
+        assert any(path.startswith(base.family.connector) for path in changed)
+        assert all(path.startswith((base.family.connector, "decoder/layers/")) for path in changed)

@@ -23,10 +23,19 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("contender", ["ours", "original", "completion_only"])
-def test_it_writes_its_result(contender, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("contender", "extra"),
+    [
+        ("ours", {}),
+        ("original", {}),
+        ("completion_only", {}),
+        ("ours", {"lora": 4, "base": "int8"}),
+        ("completion_only", {"lora": 4}),
+    ],
+)
+def test_it_writes_its_result(contender, extra, tmp_path, monkeypatch, capsys):
     file = tmp_path / "result.json"
-    options = SMALL | {"contender": contender, "photos": tmp_path, "json": file}
+    options = SMALL | {"contender": contender, "photos": tmp_path, "json": file} | extra
     monkeypatch.setattr(sys, "argv", ["gpu_step", *(f"--{key}={value}" for key, value in options.items())])
     gpu_step.main()
     result = json.loads(file.read_text())
