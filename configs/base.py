@@ -74,11 +74,15 @@ def get_config() -> ConfigDict:
 
     config.dpo = ConfigDict()
     config.dpo.beta = 0.1
-    config.dpo.average = False  # mean instead of sum over the tokens of an answer
+    config.dpo.average = False  # mean instead of sum over the tokens of an answer (weighted, where they have weights)
     config.dpo.sft_weight = 0.0  # adds -sft_weight · log π(chosen)
     config.dpo.loss = "sigmoid"  # or 'ipo' (arXiv 2310.12036)
     config.dpo.label_smoothing = 0.0  # how often labels are taken to be wrong: conservative DPO
     config.dpo.reference_free = False  # no reference model: nothing is computed before training
+    # Dense DPO (RLHF-V): what a token weighs in which the two answers of a pair differ. Tokens are compared in the
+    # answers alone ('answers'), or as the original does it: 'difflib_autojunk', 'padded_batch' (docs/data.md).
+    config.dpo.token_weight = 1.0
+    config.dpo.difference = "answers"
 
     # Log-probs of the reference model, computed once before training.
     config.reference = ConfigDict()

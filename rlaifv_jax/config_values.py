@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rlaifv_jax.data import differences
 from rlaifv_jax.data.augment import AUGMENTATIONS, VIEWS
 from rlaifv_jax.data.images import ASPECT_RATIOS
 from rlaifv_jax.errors import UserError
@@ -30,6 +31,7 @@ def check_computation(config: Any) -> None:
     choices: Mapping[str, tuple[Any, tuple[str, ...]]] = {
         "train.objective": (config.train.objective, tuple(OBJECTIVES)),
         "dpo.loss": (config.dpo.loss, tuple(PAIR_LOSSES)),
+        "dpo.difference": (config.dpo.difference, differences.MODES),
         "train.remat": (config.train.remat, tuple(REMAT_POLICIES)),
         "attention.backend": (config.attention.backend, ("auto", *DECODER_BACKENDS)),
         "attention.tower": (config.attention.tower, ("", *BACKENDS)),
@@ -82,8 +84,9 @@ def check_computation(config: Any) -> None:
         raise UserError(f"lora.base is {config.lora.base!r}, but lora.rank is 0: what is trained is not kept in int8")
     if not math.isfinite(config.dpo.sft_weight):
         raise UserError(f"dpo.sft_weight is {config.dpo.sft_weight}; it must be a finite number")
-    if not math.isfinite(config.dpo.beta) or config.dpo.beta <= 0:
-        raise UserError(f"dpo.beta is {config.dpo.beta}; it must be above 0")
+    for key in ("beta", "token_weight"):
+        if not math.isfinite(config.dpo[key]) or config.dpo[key] <= 0:
+            raise UserError(f"dpo.{key} is {config.dpo[key]}; it must be above 0")
     if not 0 <= config.dpo.label_smoothing < 0.5:
         raise UserError(f"dpo.label_smoothing is {config.dpo.label_smoothing}; it must lie in 0 … 0.5, below 0.5")
     if config.dpo.label_smoothing and config.dpo.loss != "sigmoid":

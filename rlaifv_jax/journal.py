@@ -36,10 +36,12 @@ class Journal:
         self.clock = time.perf_counter()
         self.last_step = start
         index = run.train.index
-        self.rows = {
+        self.rows: dict[str, float] = {
             "data/skipped_rows": len(index.bad),
             "data/truncated_rows": int(index.truncated.any(axis=1).sum()),
         }
+        if index.changed.size:
+            self.rows["data/changed_tokens"], self.rows["data/unchanged_pairs"] = index.changed_share()
         self.bar = tqdm(total=self.plan.steps, initial=start, unit="step", desc="train", disable=not self.main)
         self.log: RunLog | None = None
         if self.main:

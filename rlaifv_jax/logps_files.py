@@ -8,6 +8,10 @@ A directory of parquet files in the original's form (muffin/eval/muffin_inferenc
 The lists hold answer tokens only (the original also stores one meaningless value for every prompt and image
 position). What the numbers belong to stands in the file's metadata, key `rlaifv_jax`: the fingerprint of model,
 data, template, preprocessing and precision, and the rows of the source that the file holds.
+
+Data in the form of RLHF-V get the six values inside the JSON object of their column `text`, as Muffin has them
+(muffin/eval/muffin_inference_logp.py). Its dense DPO multiplies the lists by weights of whole conversations, so zeros
+stand there before the answer; how many, in the metadata.
 """
 
 import json
@@ -87,27 +91,53 @@ def shard_name(shard: int, rows: int) -> str:
     return f"RLAIF-V-Dataset-withlogp_{shard:03}-{rows}.parquet"
 
 
-def encode_logps(chosen: np.ndarray, rejected: np.ndarray) -> str:
-    """The JSON text of one row; sums and means in float64 of float32 values."""
+def six_values(chosen: np.ndarray, rejected: np.ndarray) -> list[Any]:
+    """What the original stores of a row; sums and means in float64 of float32 values."""
     entry: list[Any] = []
     for values in (chosen, rejected):
         exact = [float(value) for value in np.asarray(values, np.float32)]
         entry += [sum(exact), sum(exact) / max(len(exact), 1), exact]
-    return json.dumps({"logps": entry})
+    return entry
+
+
+def add_column(table: pa.Table, entries: Sequence[list[Any]]) -> pa.Table:
+    """`table` with a column `logps`."""
+    column = pa.array([json.dumps({"logps": entry}) for entry in entries], pa.string())
+    return _without(table).append_column("logps", column)
+
+
+def _without(table: pa.Table) -> pa.Table:
+    """The table without log-probs of somebody else."""
+    return table.drop_columns(["logps"]) if "logps" in table.column_names else table
+
+
+def add_to_text(table: pa.Table, entries: Sequence[list[Any]], before: Sequence[int]) -> pa.Table:
+    """`table` with `logps` in the JSON objects of its column `text`, behind question, chosen and rejected.
+
+    before: zeros to put before the values of both answers.
+    """
+    table, texts = _without(table), []
+    for text, entry, count in zip(table["text"].to_pylist(), entries, before, strict=True):
+        known, zeros = json.loads(text), [0.0] * count
+        parts = {name: known[name] for name in ("question", "chosen", "rejected")}
+        parts["logps"] = [*entry[:2], zeros + entry[2], *entry[3:5], zeros + entry[5]]
+        texts.append(json.dumps(parts))
+    return table.set_column(table.column_names.index("text"), "text", pa.array(texts, pa.string()))
 
 
 def write_shard(
     path: epath.Path,
     table: pa.Table,
-    logps: Sequence[str],
     rows: Sequence[int] | np.ndarray,
     fingerprint: dict[str, str],
+    before: Sequence[int] | None = None,
 ) -> None:
-    """Write the source rows `rows` (`table`) with their log-probs; the file appears whole or not at all."""
-    if "logps" in table.column_names:
-        table = table.drop_columns(["logps"])
-    about = json.dumps({"fingerprint": fingerprint, "rows": [int(row) for row in rows]})
-    table = table.append_column("logps", pa.array(list(logps), pa.string()))
+    """Write the source rows `rows`, `table` with their log-probs; the file appears whole or not at all.
+
+    before: for log-probs inside `text`, the zeros before each row's values.
+    """
+    facts = {"fingerprint": fingerprint, "rows": [int(row) for row in rows]}
+    about = json.dumps(facts if before is None else facts | {"before": [int(count) for count in before]})
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: about})
     part = path.with_name(path.name + ".part")
     with part.open("wb") as stream:
@@ -117,11 +147,13 @@ def write_shard(
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished file of ours: its fingerprint and the source rows in it."""
+    """A finished file of ours: its fingerprint, the source rows in it and, where log-probs stand inside `text`, the
+    number of zeros before them."""
 
     path: epath.Path
     fingerprint: dict[str, str]
     rows: list[int]
+    before: list[int] | None
 
 
 def _damaged(path: epath.Path, error: Exception) -> UserError:
@@ -145,7 +177,7 @@ def find_shards(directory: epath.Path) -> list[Shard]:
                     "give that directory as data.path (they lie in its column `logps`) and leave reference.path empty."
                 )
             about = json.loads(metadata[METADATA_KEY])
-            shards.append(Shard(path, about["fingerprint"], about["rows"]))
+            shards.append(Shard(path, about["fingerprint"], about["rows"], about.get("before")))
         except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(path, error) from None
     return shards
@@ -172,11 +204,13 @@ def read(shards: Sequence[Shard]) -> References:
     for shard in shards:
         try:
             with shard.path.open("rb") as stream:
-                texts = pq.read_table(stream, columns=["logps"]).column("logps").to_pylist()
-            entries = [json.loads(text)["logps"] for text in texts]
-            answers += [(np.array(e[2], np.float32), np.array(e[5], np.float32)) for e in entries]
-            if len(entries) != len(shard.rows):
-                raise ValueError(f"{len(entries)} rows instead of {len(shard.rows)}")
+                column = "logps" if shard.before is None else "text"
+                texts = pq.read_table(stream, columns=[column]).column(column).to_pylist()
+            if len(texts) != len(shard.rows):
+                raise ValueError(f"{len(texts)} rows instead of {len(shard.rows)}")
+            for text, start in zip(texts, shard.before or [0] * len(texts), strict=True):
+                values = json.loads(text)["logps"]
+                answers.append((np.array(values[2][start:], np.float32), np.array(values[5][start:], np.float32)))
         except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise _damaged(shard.path, error) from None
         rows += shard.rows

@@ -77,9 +77,10 @@ def dpo(log_probs: jax.Array, batch: Batch, objective: Objective) -> Sums:
         loss = PAIR_LOSSES[objective.loss](β z) - sft_weight · log π(chosen)
 
     With `reference_free` every answer is as likely as any other under the reference, as the authors of DPO offer it.
-    log π is the weighted sum over an answer's tokens, or their mean with `average`. Equals
-    muffin/train/trainers.py (dpo_loss, compute_weighted_logp) of RLAIF-V, including its metrics: rewards are
-    β (log π - log ref), a pair counts as accurate when the chosen reward is strictly larger.
+    log π is the weighted sum over an answer's tokens, or their weighted mean with `average`: with weights other than 1
+    that is dense DPO (arXiv 2312.00849, whose equation 5 is the mean). Equals muffin/train/trainers.py (dpo_loss,
+    compute_weighted_logp) of RLAIF-V, including its metrics: rewards are β (log π - log ref), a pair counts as accurate
+    when the chosen reward is strictly larger.
 
     Args:
       log_probs: float32[B, R] of every target under the policy.

@@ -25,6 +25,7 @@ from rlaifv_jax.data import images
 from rlaifv_jax.data.augment import Augment
 from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
+from rlaifv_jax.data.differences import Differences
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, admit, scan
 from rlaifv_jax.data.loader import Loader, RowPlan, TargetLogProbs
@@ -126,6 +127,7 @@ class Run(Job):
             square=partial(images.square, aspect_ratio=self.aspect_ratio, mean=self.model.config.image_mean),
             local_rows=parallel.local_rows(self.micro_rows, self.mesh),
             workers=self.config.data.workers,
+            token_weight=_token_weight(self.config),
             **options,
         )
 
@@ -171,11 +173,15 @@ def prepare(config: Any) -> Run:
         objective=config.train.objective,
     )
 
-    square = {"image_size": sizes.image_size, "aspect_ratio": _aspect_ratio(config, model)}
-    whole = train = _open_data(config, config.data.path, encoder, square, output_dir)
+    looked_for = {
+        "image_size": sizes.image_size,
+        "aspect_ratio": _aspect_ratio(config, model),
+        "differences": _differences(config, model, encoder),
+    }
+    whole = train = _open_data(config, config.data.path, encoder, looked_for, output_dir)
     held_out = None
     if config.data.eval_path:
-        held_out = _open_data(config, config.data.eval_path, encoder, square, output_dir)
+        held_out = _open_data(config, config.data.eval_path, encoder, looked_for, output_dir)
     elif config.data.eval_fraction > 0:
         train, held_out = _split(whole, config.data.eval_fraction, config.seed)
     opened = [whole, held_out] if held_out and config.data.eval_path else [whole]  # not the two parts of one source
@@ -235,20 +241,35 @@ def _aspect_ratio(config: Any, model: StoredModel) -> str:
     return config.data.image_aspect_ratio or model.family.training_aspect_ratio
 
 
-def _open_data(config: Any, path: str, encoder: Encoder, square: dict[str, Any], output_dir: epath.Path) -> Data:
-    """square: what `scan` is told of images."""
+def _differences(config: Any, model: StoredModel, encoder: Encoder) -> Differences | None:
+    """How the answers of a pair are compared; None where all tokens weigh the same."""
+    if _token_weight(config) == 1:
+        return None
+    return Differences(config.dpo.difference, model.family.spread_image, encoder.tokenizer.pad_id)
+
+
+def _token_weight(config: Any) -> float:
+    """Of changed tokens. In plain fine-tuning there is nothing that an answer could differ from."""
+    return config.dpo.token_weight if config.train.objective == "dpo" else 1.0
+
+
+def _open_data(config: Any, path: str, encoder: Encoder, looked_for: dict[str, Any], output_dir: epath.Path) -> Data:
+    """looked_for: what `scan` is told."""
     main = parallel.is_main()
     source = open_source(path, objective=config.train.objective)
     if not main:
         multihost_utils.sync_global_devices("the first process has scanned the data")  # and left its result
     workers, cache = config.data.workers, output_dir / "cache"
-    index = scan(source, encoder, **square, workers=workers, cache_dir=cache, progress=main)
+    index = scan(source, encoder, **looked_for, workers=workers, cache_dir=cache, progress=main)
     if main:
         multihost_utils.sync_global_devices("the first process has scanned the data")
     index = admit(index, row_length=config.train.row_length, bad_rows=config.data.bad_rows)
     if main:
         truncated = int(index.truncated.any(axis=1).sum())
         say(f"data: {path}: {len(index)} of {index.total} rows, {truncated} with a cut answer")
+        if looked_for["differences"]:
+            (share, without), weight = index.changed_share(), config.dpo.token_weight
+            say(f"data: {path}: {share:.1%} of the answers' tokens changed, weight {weight:g}; none in {without} pairs")
     return Data(source, index)
 
 

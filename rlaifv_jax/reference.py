@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from rlaifv_jax import logps_files, parallel
 from rlaifv_jax.cli import say
+from rlaifv_jax.data import forms
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.logps_files import References
 from rlaifv_jax.prepare import Data, Run
@@ -85,9 +86,14 @@ def _compute(
                 break
             answers = [ready.pop(place) for place in part]
             if main:
-                logps = [logps_files.encode_logps(*pair) for pair in answers]
                 path, rows = directory / logps_files.shard_name(first_shard, len(part)), data.index.rows[part]
-                logps_files.write_shard(path, source_table(data, rows), logps, rows, fingerprint)
+                entries = [logps_files.six_values(*pair) for pair in answers]
+                if data.source.form.name == forms.RLHF_V:
+                    before = data.index.prefix_lengths[part] - 1
+                    table = logps_files.add_to_text(source_table(data, rows), entries, before)
+                else:
+                    before, table = None, logps_files.add_column(source_table(data, rows), entries)
+                logps_files.write_shard(path, table, rows, fingerprint, before)
             first_shard, written = first_shard + 1, written + len(part)
     bar.close()
     multihost_utils.sync_global_devices("reference log-probs are written")
@@ -177,7 +183,8 @@ def _holds_bytes(column: pa.ChunkedArray) -> bool:
 
 
 def source_table(data: Data, rows: np.ndarray) -> pa.Table:
-    """Rows of the source with all their columns, and those of the RLAIF-V schema that it lacks.
+    """Rows of the source with all their columns, and those of the RLAIF-V schema (or RLHF-V's, if it is that) that it
+    lacks.
 
     An image that the source keeps in another way (a file, base64 text) is written as encoded bytes.
     """
@@ -196,6 +203,8 @@ def source_table(data: Data, rows: np.ndarray) -> pa.Table:
         "idx": (pa.string(), lambda e: e.id),
         "image_path": (pa.string(), lambda e: ""),
     }
+    if data.source.form.name == forms.RLHF_V:  # its texts stand in one column
+        del schema["question"], schema["chosen"], schema["rejected"]
     lacking = [name for name in schema if name not in columns]
     examples = [data.source.example(int(row), image="image" in lacking) for row in rows] if lacking else []
     for name in lacking:

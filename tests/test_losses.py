@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlaifv_jax import losses
+from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.encode import Answer, Encoded
+from rlaifv_jax.data.rows import Item
 from rlaifv_jax.losses import Objective
 from tests import tiny
 
@@ -24,16 +29,23 @@ def by_hand(items, log_probs, *, average=False):
         start = 0
         for number, answer in enumerate(item.encoded.answers):
             stop = start + len(answer.tokens)
-            reduce = np.mean if average else np.sum
-            policy[row, number] = reduce(np.asarray(log_probs, np.float64)[row, start:stop])
-            reference[row, number] = reduce(item.reference[number].astype(np.float64))
+            weights = np.ones(len(answer.tokens)) if item.weights is None else item.weights[number].astype(np.float64)
+            weights /= weights.sum() if average else 1
+            policy[row, number] = weights @ np.asarray(log_probs, np.float64)[row, start:stop]
+            reference[row, number] = weights @ item.reference[number].astype(np.float64)
             start = stop
     return policy, reference
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_dpo_equals_the_formula(rows, average):
+@pytest.mark.parametrize("dense", [False, True])
+def test_dpo_equals_the_formula(rows, average, dense):
     items, batch, log_probs = rows
+    if dense:  # every third token weighs 5
+        items = [
+            [replace(item, weights=[5.0 ** (np.arange(len(r)) % 3 == 0) for r in item.reference])] for [item] in items
+        ]
+        batch = Batch(*(leaf[0] for leaf in tiny.batch([*items, []])))
     policy, reference = by_hand(items, log_probs, average=average)
     z = (policy[:, 0] - policy[:, 1]) - (reference[:, 0] - reference[:, 1])
     expected = np.log1p(np.exp(-0.3 * z)) - 0.7 * policy[:, 0]
@@ -68,6 +80,19 @@ def test_other_losses_equal_their_formulas(rows, changes, formula, free):
     np.testing.assert_allclose(sums.loss, formula(z).sum(), rtol=1e-5)
     np.testing.assert_allclose(sums.metrics["rewards/margins"], 0.3 * z.sum(), rtol=1e-5)
     assert objective.needs_reference != free
+
+
+@pytest.mark.parametrize(("average", "expected"), [(False, -12), (True, -3)])
+def test_a_worked_value_of_weighted_log_probs(average, expected):
+    """Log-probs -1, -2, -3, -4, of which the first is of the prompt; weights 1, 1, 2, 1."""
+    answers = tuple(Answer(np.ones(3, np.int32), np.ones(3, bool)) for _ in range(2))
+    encoded = Encoded(np.ones(2, np.int32), answers, (False, False), 0)
+    reference = [np.float32([-2, -3, -4]), np.zeros(3, np.float32)]
+    item = Item(encoded, None, reference, [np.float32([1, 2, 1]), np.ones(3, np.float32)])
+    batch = Batch(*(leaf[0] for leaf in tiny.batch([[item]])))
+    sums = losses.dpo(jnp.zeros_like(batch.reference), batch, Objective("dpo", 0.1, average, 0.0, False))
+    np.testing.assert_allclose(sums.metrics["logps/ref_chosen"], expected, rtol=1e-6)
+    np.testing.assert_allclose(sums.loss, np.log1p(np.exp(0.1 * expected)), rtol=1e-6)
 
 
 def test_policy_equal_to_reference_gives_ln_2_and_no_accuracy(rows):

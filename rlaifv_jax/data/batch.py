@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     images: Array  # uint8[B, I, height, width, 3]   resized and cropped, not yet normalised
     sources: Array  # int32[B, R]   row position whose hidden state predicts the target
     targets: Array  # int32[B, R]   token to predict
-    weights: Array  # float32[B, R]  weight of the target, 0 for padding
+    weights: Array  # float32[B, R]  weight of the target: 1, another for changed tokens in dense DPO, 0 for padding
     owners: Array  # int32[B, R]   2·(segment-1) + (branch-1): which answer of the row the target belongs to
     reference: Array  # float32[B, R]  log-prob of the target under the reference model, 0 where not known
     pairs: Array  # float32[B, S]  1 where the row's segment holds a pair, 0 where it is empty

@@ -27,6 +27,7 @@ from rlaifv_jax.data.messages import (
 from rlaifv_jax.data.templates import Turn
 
 Row = Mapping[str, Any]
+RLHF_V = "RLHF-V"  # the form whose texts are one JSON object
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def detect(columns: Sequence[str], first: Row) -> Form | None:
     if {"question", "chosen", "rejected"} <= known:
         return Form("RLAIF-V", True, _read_rlaifv)
     if "text" in known and {"question", "chosen", "rejected"} <= set(_json_object(first.get("text"))):
-        return Form("RLHF-V", True, _read_rlhfv)
+        return Form(RLHF_V, True, _read_rlhfv)
     if {"prompt", "chosen", "rejected"} <= known:
         return Form("TRL", True, _read_trl)
     if {"chosen", "rejected"} <= known and is_messages(first.get("chosen")):

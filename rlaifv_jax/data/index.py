@@ -21,6 +21,7 @@ from etils import epath
 from tqdm import tqdm
 
 from rlaifv_jax.data import images
+from rlaifv_jax.data.differences import Differences
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.faults import BadRow, BadRowRecord
 from rlaifv_jax.data.orphans import leave_with_parent
@@ -41,6 +42,7 @@ ARRAYS = (
     "truncated",
     "highest_tokens",
     "hashes",
+    "changed",
 )
 
 
@@ -59,6 +61,7 @@ class Index:
     truncated: np.ndarray  # bool[N, A]    whether the maximum length cut the branch
     highest_tokens: np.ndarray  # int64[N]      largest token id
     hashes: np.ndarray  # uint8[N, 32]  SHA-256 of image bytes, turns and answers
+    changed: np.ndarray  # uint8[N, W]   a bit a target, both answers' in a row, 1 where they differ; W = 0: not asked
     bad: tuple[BadRowRecord, ...]
     data_fingerprint: str  # SHA-256 over number and hash of all rows the scan found usable
 
@@ -75,6 +78,11 @@ class Index:
         """What each example takes of a row."""
         return Sizes(self.lengths, self.target_counts.sum(1), self.images)
 
+    def changed_share(self) -> tuple[float, int]:
+        """Share of all targets that are marked as changed, and how many examples have none."""
+        counts = np.bitwise_count(self.changed).sum(1, dtype=np.int64)
+        return float(counts.sum() / self.target_counts.sum()), int((counts == 0).sum())
+
     def take(self, positions: np.ndarray) -> "Index":
         """The same index with only the examples at `positions` (int or bool), in the order given."""
         return replace(self, **{name: getattr(self, name)[positions] for name in ARRAYS})
@@ -86,23 +94,26 @@ def scan(
     *,
     image_size: int,
     aspect_ratio: str = "crop",
+    differences: Differences | None = None,
     workers: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Index:
     """Read, decode and encode every row once, in `workers` processes (0: in this one).
 
-    Bad rows are collected in the index; cells of a wrong type raise `UserError`. With `cache_dir` (local or
-    `gs://`) the result is stored there under a key of files, encoder settings, image size and `VERSION`.
-    Images that lie beside the data are read in the scan, yet changing one does not change the key.
+    With `differences` the tokens in which the two answers of a row differ are marked, too. Bad rows are collected in
+    the index; cells of a wrong type raise `UserError`. With `cache_dir` (local or `gs://`) the result is stored there
+    under a key of files, encoder settings, image size, differences and `VERSION`. Images that lie beside the data are
+    read in the scan, yet changing one does not change the key.
     """
-    key = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size, aspect_ratio)
+    key: tuple[Any, ...] = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size)
+    key += (aspect_ratio, differences) if differences else (aspect_ratio,)
     file = None
     if cache_dir is not None:
         file = epath.Path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
         if (found := _load(file)) is not None:
             return replace(found, path=source.path)
-    records = _run(source, encoder, Square(image_size, aspect_ratio), workers, progress)
+    records = _run(Check(source, encoder, Square(image_size, aspect_ratio), differences), workers, progress)
     index = _collect(source, records)
     if file is not None:
         _save(file, index)
@@ -151,7 +162,7 @@ def content_hash(example: Example) -> bytes:
 
 
 # A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, images, truncated, highest
-# token id, hash).
+# token id, hash, marks of changed targets as packed bits).
 Record = BadRowRecord | tuple[Any, ...]
 
 
@@ -162,7 +173,17 @@ class Square(NamedTuple):
     aspect_ratio: str
 
 
-def _check_row(source: Source, encoder: Encoder, square: Square, row: int) -> Record:
+class Check(NamedTuple):
+    """What is done with a row."""
+
+    source: Source
+    encoder: Encoder
+    square: Square
+    differences: Differences | None
+
+
+def _check_row(check: Check, row: int) -> Record:
+    source, encoder, square, differences = check
     try:
         example = source.example(row)
         if example.image is not None:
@@ -173,26 +194,27 @@ def _check_row(source: Source, encoder: Encoder, square: Square, row: int) -> Re
     lengths = [len(answer.tokens) for answer in encoded.answers]
     counts = [int(answer.labels.sum()) for answer in encoded.answers]
     images_, highest = int(encoded.image_tokens > 0), encoded.highest_token
-    cut = encoded.truncated
-    return row, example.id, encoded.prefix_length, lengths, counts, images_, cut, highest, content_hash(example)
+    cut, hash_ = encoded.truncated, content_hash(example)
+    bits = np.packbits(np.concatenate(differences.marks(encoded))) if differences else np.zeros(0, np.uint8)
+    return row, example.id, encoded.prefix_length, lengths, counts, images_, cut, highest, hash_, bits
 
 
-_JOB: "tuple[Source, Encoder, Square] | None" = None  # what a worker process was started for
+_CHECK: Check | None = None  # what a worker process was started for
 
 
-def _start_worker(source: Source, encoder: Encoder, square: Square) -> None:
-    global _JOB
-    _JOB = (source, encoder, square)
+def _start_worker(check: Check) -> None:
+    global _CHECK
+    _CHECK = check
     leave_with_parent()
 
 
 def _check_chunk(rows: range) -> list[Record]:
-    assert _JOB is not None
-    return [_check_row(*_JOB, row) for row in rows]
+    assert _CHECK is not None
+    return [_check_row(_CHECK, row) for row in rows]
 
 
-def _run(source: Source, encoder: Encoder, square: Square, workers: int, progress: bool) -> list[Record]:
-    total = len(source)
+def _run(check: Check, workers: int, progress: bool) -> list[Record]:
+    total = len(check.source)
     with tqdm(total=total, unit="row", desc="checking data", disable=not progress) as bar:
 
         def gather(chunks: Iterable[list[Record]]) -> list[Record]:
@@ -203,21 +225,24 @@ def _run(source: Source, encoder: Encoder, square: Square, workers: int, progres
             return records
 
         if workers <= 0 or total < POOL_FROM:
-            return gather([_check_row(source, encoder, square, row)] for row in range(total))
+            return gather([_check_row(check, row)] for row in range(total))
         chunks = [range(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
         with ProcessPoolExecutor(
             min(workers, len(chunks)),
             mp_context=multiprocessing.get_context("spawn"),  # fork and a JAX runtime do not mix
             initializer=_start_worker,
-            initargs=(source, encoder, square),
+            initargs=(check,),
         ) as pool:
             return gather(pool.map(_check_chunk, chunks))
 
 
 def _collect(source: Source, records: list[Record]) -> Index:
     good = [record for record in records if not isinstance(record, BadRowRecord)]
-    columns = zip(*good, strict=True) if good else ((),) * 9
-    rows, ids, prefixes, lengths, counts, images_, truncated, highest, hashes = columns
+    columns = zip(*good, strict=True) if good else ((),) * 10
+    rows, ids, prefixes, lengths, counts, images_, truncated, highest, hashes, bits = columns
+    changed = np.zeros((len(good), max(map(len, bits), default=0)), np.uint8)
+    for place, each in enumerate(bits):
+        changed[place, : len(each)] = each
     answers = 2 if source.objective == "dpo" else 1
     return Index(
         path=source.path,
@@ -231,6 +256,7 @@ def _collect(source: Source, records: list[Record]) -> Index:
         truncated=np.asarray(truncated, bool).reshape(-1, answers),
         highest_tokens=np.asarray(highest, np.int64),
         hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+        changed=changed,
         bad=tuple(record for record in records if isinstance(record, BadRowRecord)),
         data_fingerprint=hashlib.sha256(np.asarray(rows, np.int64).tobytes() + b"".join(hashes)).hexdigest(),
     )
@@ -243,11 +269,12 @@ def _save(file: epath.Path, index: Index) -> None:
         "data_fingerprint": index.data_fingerprint,
         "bad": [asdict(record) for record in index.bad],
     }
+    stored = [name for name in ARRAYS if name != "changed" or index.changed.size]  # so files of plain DPO stay the same
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
-        **{name: getattr(index, name) for name in ARRAYS},
+        **{name: getattr(index, name) for name in stored},
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")  # two runs that share a folder do not collide
@@ -265,7 +292,10 @@ def _load(file: epath.Path) -> Index | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
             bad = tuple(BadRowRecord(**record) for record in facts.pop("bad"))
-            return Index(**facts, bad=bad, **{name: stored[name] for name in ARRAYS})
+            arrays = {"changed": np.zeros((len(stored["rows"]), 0), np.uint8)} | {
+                name: stored[name] for name in ARRAYS if name in stored
+            }
+            return Index(**facts, bad=bad, **arrays)
     except Exception as error:  # a damaged file can raise anything
         tqdm.write(f"data: {file} cannot be read ({error}); checking the data again", file=sys.stderr)
         return None

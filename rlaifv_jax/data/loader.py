@@ -14,7 +14,7 @@ import numpy as np
 from rlaifv_jax.data import images
 from rlaifv_jax.data.augment import Augment
 from rlaifv_jax.data.batch import Batch
-from rlaifv_jax.data.encode import Encoder
+from rlaifv_jax.data.encode import Encoded, Encoder
 from rlaifv_jax.data.index import Index, content_hash
 from rlaifv_jax.data.orphans import leave_with_parent
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
@@ -57,12 +57,15 @@ class StepBuilder:
         square: Callable[[Any, int], np.ndarray],
         references: TargetLogProbs | None,
         augment: Augment | None,
+        token_weight: float,
     ):
         self._source, self._encoder, self._plan = source, encoder, plan
         self._rows, self._hashes = index.rows, index.hashes  # the rest of the index stays at home
         self._accumulate, self._local_rows = accumulate, local_rows
         self._references = references
         self._square, self._augment = square, augment
+        self._token_weight = token_weight
+        self._changed = index.changed if token_weight != 1 else None
 
     def __call__(self, step: int) -> tuple[int, Batch]:
         leave_with_parent()
@@ -87,11 +90,21 @@ class StepBuilder:
                 augment = self._augment
                 pixels = augment(image, size, row=row, step=step) if augment else self._square(image, size)
             reference = None if self._references is None else self._references.per_target(row)
-            return Item(self._encoder.encode(example), pixels, reference)
+            encoded = self._encoder.encode(example)
+            return Item(encoded, pixels, reference, self._weights(position, encoded))
         except Exception as error:
             # The scan let this row pass: the files have changed since, or it is our mistake.
             where = f"{self._source.path}, row {row} (id {self._source.id(row)})"
             raise UserError(f"data: {where}: {type(error).__name__}: {error}") from error
+
+    def _weights(self, position: int, encoded: Encoded) -> Sequence[np.ndarray] | None:
+        """Per answer float32[targets]: `token_weight` for changed tokens, 1 for the others; None where all count 1."""
+        if self._changed is None:
+            return None
+        counts = [int(answer.labels.sum()) for answer in encoded.answers]
+        marks = np.unpackbits(self._changed[position], count=sum(counts)).astype(bool)
+        weights = np.where(marks, np.float32(self._token_weight), np.float32(1))
+        return np.split(weights, np.cumsum(counts)[:-1])
 
 
 class Loader:
@@ -99,7 +112,8 @@ class Loader:
 
     The rows of a step are cut into `accumulate` micro-steps of B rows; `local_rows` names those of the B that this
     process holds, None for all. square: RGB image, size → uint8[size, size, 3]; it must pickle. augment: random views
-    of the images instead. Iterating again starts at `start_step` again.
+    of the images instead. token_weight: of the targets that the index marks as changed; with 1 no marks are needed.
+    Iterating again starts at `start_step` again.
 
     With `workers` > 0 the script needs `if __name__ == "__main__":`, because worker processes import it.
     """
@@ -118,6 +132,7 @@ class Loader:
         workers: int = 0,
         references: TargetLogProbs | None = None,
         augment: Augment | None = None,
+        token_weight: float = 1.0,
     ):
         if plan.rows % accumulate:
             raise ValueError(f"{plan.rows} rows do not divide into {accumulate} micro-steps")
@@ -138,6 +153,7 @@ class Loader:
             square=square,
             references=references,
             augment=augment,
+            token_weight=token_weight,
         )
 
     def __len__(self) -> int:

@@ -23,11 +23,13 @@ class RowShape:
 
 @dataclass(frozen=True)
 class Item:
-    """An example ready to be placed: its tokens, uint8[size, size, 3] pixels, per answer float32[targets]."""
+    """An example ready to be placed: its tokens, uint8[size, size, 3] pixels, per answer float32[targets] log-probs
+    under the reference model, and weights (none: every target counts 1)."""
 
     encoded: Encoded
     image: np.ndarray | None = None
     reference: Sequence[np.ndarray] | None = None
+    weights: Sequence[np.ndarray] | None = None
 
 
 def empty_batch(count: int, shape: RowShape) -> Batch:
@@ -97,10 +99,10 @@ def fill_row(batch: Batch, row: int, items: Sequence[Item], shape: RowShape) -> 
             slots = slice(target, target + count)
             batch.sources[row, slots] = source[answer.labels]
             batch.targets[row, slots] = answer.tokens[answer.labels]
-            batch.weights[row, slots] = 1
+            batch.weights[row, slots] = 1 if item.weights is None else _checked(item.weights[number], count, "weights")
             batch.owners[row, slots] = 2 * pair + number
             if item.reference is not None:
-                batch.reference[row, slots] = _checked(item.reference[number], count)
+                batch.reference[row, slots] = _checked(item.reference[number], count, "reference log-probs")
             target += count
             cursor += length
         start = cursor
@@ -121,7 +123,7 @@ def _fill_prefix(batch: Batch, row: int, start: int, encoded: Encoded, first_pat
     batch.patches[row, start + cut : after] = first_patch + np.arange(encoded.image_tokens)
 
 
-def _checked(reference: np.ndarray, count: int) -> np.ndarray:
-    if len(reference) != count:
-        raise ValueError(f"{len(reference)} reference log-probs for {count} answer tokens")
-    return reference
+def _checked(values: np.ndarray, count: int, what: str) -> np.ndarray:
+    if len(values) != count:
+        raise ValueError(f"{len(values)} {what} for {count} answer tokens")
+    return values

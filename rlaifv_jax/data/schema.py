@@ -125,7 +125,7 @@ class Source:
         """Log-probs stored with the row by the original: column `logps`, or the same key inside `text`."""
         cells = self._table.texts(row)
         stored = cells.get("logps")
-        if stored is None and self.form.name == "RLHF-V":
+        if stored is None and self.form.name == forms.RLHF_V:
             stored = json.loads(cells["text"]).get("logps")
         if stored is None:
             return None

@@ -52,8 +52,9 @@ class Family:
     parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
     sees: whether it takes images, and so has a tower. connector: the part between tower and decoder. never_trained:
     prefixes of parameter paths that no run trains. template: conversation template by name; '': the tokenizer's own,
-    with what `speech` adds to it. training_aspect_ratio, generation_aspect_ratio: how pictures become square where
-    nobody says. statistics: image mean and std where no processor file tells them.
+    with what `speech` adds to it. spread_image: whether the original's token lists hold a picture as its patches, not
+    as one placeholder. training_aspect_ratio, generation_aspect_ratio: how pictures become square where nobody says.
+    statistics: image mean and std where no processor file tells them.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Family:
     never_trained: tuple[str, ...] = ()
     template: str = ""
     speech: Speech = NOTHING_ADDED
+    spread_image: bool = True
     training_aspect_ratio: str = "crop"
     generation_aspect_ratio: str = "pad"
     statistics: tuple[Channels, Channels] = CLIP
@@ -190,6 +192,7 @@ LLAVA = Family(
     connector="projector",
     never_trained=("vision/unused",),
     template="llava_v1",
+    spread_image=False,
 )
 LLAMA = Family("llama", TextModel, parse_text, sees=False)
 

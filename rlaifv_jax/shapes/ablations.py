@@ -202,13 +202,18 @@ def ablate(output: Path, seeds: int, scenes: int, held_out: int) -> dict[str, An
 
 def table(found: dict[str, dict[str, list[float]]], own: dict[str, list[float]]) -> str:
     """Means and spreads over seeds, as Markdown."""
-    lines = ["| one round with | captions with a false claim, % | claims that are false, % | recall, % | words |"]
+    lines = ["", "| best of N of the aligned model's own answers: N | captions with a false claim, % |", "|---|---|"]
+    lines += [f"| {number} | {_mean(values, 100)} |" for number, values in own.items()]
+    return rates_table(found, "one round with") + "\n".join(lines) + "\n"
+
+
+def rates_table(found: dict[str, dict[str, list[float]]], rows: str) -> str:
+    """Rates by variant, one for each seed: means and spreads, as Markdown. rows: what the rows are."""
+    lines = [f"| {rows} | captions with a false claim, % | claims that are false, % | recall, % | words |"]
     lines.append("|---|---|---|---|---|")
     for name, rates in found.items():
         cells = [_mean(rates[rate], 100 if rate != "mean_words" else 1) for rate in RATES]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "| best of N of the aligned model's own answers: N | captions with a false claim, % |", "|---|---|"]
-    lines += [f"| {number} | {_mean(values, 100)} |" for number, values in own.items()]
     return "\n".join(lines) + "\n"
 
 

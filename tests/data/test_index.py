@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlaifv_jax.data import index as index_module
+from rlaifv_jax.data.differences import Differences
 from rlaifv_jax.data.index import admit, content_hash, scan
 from rlaifv_jax.data.schema import open_source
 from rlaifv_jax.errors import UserError
@@ -20,6 +21,9 @@ REASONS = {
     7: "image_missing",
     8: "answer_truncated_away",
 }
+
+
+EXACT = Differences("answers", spread_image=False, pad=0)
 
 
 def mixed_source(folder):
@@ -87,6 +91,54 @@ def test_processes_give_the_same_index(tmp_path, tokenizer_dir, monkeypatch):
     monkeypatch.setattr(index_module, "POOL_FROM", 1)
     source, encoder = mixed_source(tmp_path), small.encoder(tokenizer_dir)
     same(run(source, encoder), run(source, encoder, workers=2))
+    same(run(source, encoder, differences=EXACT), run(source, encoder, differences=EXACT, workers=2))
+
+
+def test_changed_targets_are_marked_where_somebody_asks(tmp_path, tokenizer_dir):
+    source, encoder = mixed_source(tmp_path), small.encoder(tokenizer_dir)
+    plain, index = run(source, encoder), run(source, encoder, differences=EXACT)
+    assert plain.changed.shape == (5, 0)
+    assert index.changed.shape == (5, -(-index.target_counts.sum(1).max() // 8))
+    same(dataclasses.replace(index, changed=plain.changed), plain)
+    counts = []
+    for place, row in enumerate(index.rows):
+        marks = np.concatenate(EXACT.marks(encoder.encode(source.example(row))))
+        bits = np.unpackbits(index.changed[place])
+        np.testing.assert_array_equal(bits[: len(marks)], marks)
+        assert not bits[len(marks) :].any()
+        counts.append(marks.sum())
+    assert index.changed_share() == (sum(counts) / index.target_counts.sum(), counts.count(0))
+    assert sum(counts)
+    np.testing.assert_array_equal(index.take(np.array([3, 0])).changed, index.changed[[3, 0]])
+
+
+def test_marks_have_a_cache_of_their_own(tmp_path, tokenizer_dir):
+    """And files of runs without them are what they were."""
+    source, encoder, cache = mixed_source(tmp_path), small.encoder(tokenizer_dir), tmp_path / "cache"
+    run(source, encoder, cache_dir=cache)
+    (plain,) = cache.iterdir()
+    key = (index_module.VERSION, source.identity, "dpo", 11, encoder.fingerprint, small.SIZE, "crop")
+    assert plain.name == f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
+    assert "changed" not in np.load(plain)
+    for mode in ("answers", "padded_batch"):
+        asked = {"differences": dataclasses.replace(EXACT, mode=mode), "cache_dir": cache}
+        same(run(source, encoder, **asked), run(source, encoder, **asked))
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_cut_answer_has_marks_of_what_is_left(tmp_path, tokenizer_dir):
+    rows = small.good_rows(1)
+    rows[0] |= {"chosen": "red star on a table next to the tree", "rejected": "red star on a plate next to the tree"}
+    source = open_source(small.write(tmp_path, rows))
+    whole = run(source, small.encoder(tokenizer_dir), differences=EXACT)
+    limit = int((whole.prefix_lengths + whole.answer_lengths.min(1))[0]) - 2
+    cut = run(source, small.encoder(tokenizer_dir, max_length=limit), differences=EXACT)
+    assert cut.truncated.all()
+    assert cut.target_counts.sum() < whole.target_counts.sum()
+    marks = EXACT.marks(small.encoder(tokenizer_dir, max_length=limit).encode(source.example(0)))
+    bits = np.unpackbits(cut.changed[0], count=cut.target_counts.sum())
+    np.testing.assert_array_equal(bits, np.concatenate(marks))
+    assert bits.any()
 
 
 def test_the_cache_serves_until_data_or_settings_change(tmp_path, tokenizer_dir, monkeypatch):

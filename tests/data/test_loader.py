@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlaifv_jax.data import images, loader
+from rlaifv_jax.data.differences import Differences
 from rlaifv_jax.data.index import admit, scan
 from rlaifv_jax.data.loader import Loader
 from rlaifv_jax.data.packing import Deal, PassPlan, TrainingPlan
@@ -132,6 +133,29 @@ def test_evaluation_is_one_pass_with_empty_rows_at_the_end(parts):
     assert not last.weights[1, 1].any()
     # Hosts whose rows are all padding still get as many steps as the others.
     assert len(load(parts, plan, local_rows=[1])) == 3
+
+
+@pytest.mark.usefixtures("_always_start_workers")
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("in_row", [1, 2])
+def test_weights_land_on_changed_tokens(parts, workers, in_row):
+    source, encoder, _ = parts
+    exact = Differences("answers", spread_image=False, pad=0)
+    index = admit(scan(source, encoder, image_size=small.SIZE, differences=exact, progress=False))
+    index = index.take(np.arange(len(index))[::-1])
+    plan = training(index, rows=4 // in_row, in_row=in_row, steps=3)
+    found = load((source, encoder, index), plan, accumulate=1, token_weight=2.5, workers=workers)
+    seen = set()
+    for (step, batch), (_, plain) in zip(found, load((source, encoder, index), plan, accumulate=1), strict=True):
+        assert_same([(step, batch._replace(weights=plain.weights))], [(step, plain)])
+        for row, places in enumerate(plan(step)):
+            marks = [exact.marks(encoder.encode(source.example(int(index.rows[place])))) for place in places]
+            for owner, each in enumerate([each for pair in marks for each in pair]):
+                mine = (batch.owners[0, row] == owner) & (plain.weights[0, row] > 0)
+                np.testing.assert_array_equal(batch.weights[0, row][mine], np.where(each, 2.5, 1.0))
+        assert not batch.weights[plain.weights == 0].any()
+        seen |= set(np.unique(batch.weights))
+    assert seen == {0, 1, 2.5}
 
 
 def test_images_can_be_padded_instead_of_cropped(parts):

@@ -29,7 +29,8 @@ def items(draw):
     encoded = Encoded(np.array(prefix, np.int32), tuple(answers), (False,) * len(answers), count)
     pixels = np.full((SIZE, SIZE, 3), draw(st.integers(1, 255)), np.uint8) if image else None
     reference = [np.arange(1, answer.labels.sum() + 1, dtype=np.float32) for answer in answers]
-    return Item(encoded, pixels, reference)
+    weights = [values / 8 + 1 for values in reference] if draw(st.booleans()) else None
+    return Item(encoded, pixels, reference, weights)
 
 
 @given(st.lists(st.lists(items(), max_size=3), min_size=1, max_size=3))
@@ -59,18 +60,19 @@ def test_every_branch_reads_like_a_row_of_its_own(rows):
                     assert patches.tolist() == list(range(slot * PATCHES, (slot + 1) * PATCHES))
                     np.testing.assert_array_equal(b.images[slot], item.image)
                 # Next-token prediction in the conversation alone = the targets of this owner.
-                mine = (b.owners == 2 * pair + which) & (b.weights == 1)
+                mine = (b.owners == 2 * pair + which) & (b.weights > 0)
                 prefix_length = item.encoded.prefix_length
                 wanted = [
                     (int(places[prefix_length + j - 1]), int(answer.tokens[j])) for j in np.flatnonzero(answer.labels)
                 ]
                 assert list(zip(b.sources[mine].tolist(), b.targets[mine].tolist(), strict=True)) == wanted
                 np.testing.assert_array_equal(b.reference[mine], item.reference[which])
+                np.testing.assert_array_equal(b.weights[mine], 1 if item.weights is None else item.weights[which])
                 seen += wanted
         used = sum(item.encoded.row_length for item in row)
         assert (b.segments > 0).sum() == used
         assert not b.segments[used:].any()
-        assert b.weights.sum() == len(seen)
+        assert (b.weights > 0).sum() == len(seen)
         assert b.pairs.tolist() == [1.0] * len(row) + [0.0] * (pairs - len(row))
         padding = b.segments == 0
         assert not b.tokens[padding].any()
@@ -104,8 +106,11 @@ def test_what_does_not_fit_is_an_error():
         build_rows([[item, item]], RowShape(**double, pairs=2))
     with pytest.raises(ValueError, match="whether there is an image"):
         build_rows([[Item(item.encoded)]], RowShape(**fitting))
+    three = [np.ones(3), np.ones(2)]
     with pytest.raises(ValueError, match="3 reference log-probs for 2"):
-        build_rows([[Item(item.encoded, item.image, [np.ones(3), np.ones(2)])]], RowShape(**fitting))
+        build_rows([[Item(item.encoded, item.image, three)]], RowShape(**fitting))
+    with pytest.raises(ValueError, match="3 weights for 2"):
+        build_rows([[Item(item.encoded, item.image, None, three)]], RowShape(**fitting))
 
 
 def test_types_are_those_of_the_contract():

@@ -10,7 +10,10 @@ import torch
 
 from convert.layouts import named
 from convert.load import StoredModel, open_model
-from rlaifv_jax.losses import evaluate
+from rlaifv_jax.data.differences import Differences
+from rlaifv_jax.data.encode import Answer
+from rlaifv_jax.data.rows import Item
+from rlaifv_jax.losses import Objective, evaluate
 from rlaifv_jax.models.blueprint import flat, join, split_frozen
 from rlaifv_jax.optim import optimizer
 from rlaifv_jax.parallel import make_mesh
@@ -21,6 +24,7 @@ from tests.parity import two_rows
 from tests.parity.forward import by_our_paths
 
 IMAGE = 98
+PACKED = dataclasses.replace(tiny.SHAPE, row_length=128, targets=64, images=2, pairs=2)
 OPTIM = dataclasses.replace(tiny.OPTIM, lr=1e-4, weight_decay=0.01, steps=100)
 
 
@@ -31,13 +35,34 @@ def setting(request, tmp_path_factory):
     checkpoint = open_model(hf.write(tmp_path_factory.mktemp("llava"), "transformers-5"))
     rng = np.random.default_rng(0)
     items = [tiny.item(rng) for _ in range(6)]
-    config = checkpoint.config
-    images = np.stack([item.image for item in items]).astype(np.float32) / 255
-    images = (images - np.float32(config.image_mean)) / np.float32(config.image_std)
-    batch = two_rows.collate(items, torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), IMAGE)
+    batch = two_rows.collate(items, pixels(items, checkpoint.config), IMAGE)
     with torch.no_grad():
         reference = two_rows.log_prob_sums(hf.torch, batch)
     return hf.torch, checkpoint, items, batch, reference
+
+
+def pixels(items, config) -> torch.Tensor:
+    images = np.stack([item.image for item in items]).astype(np.float32) / 255
+    images = (images - np.float32(config.image_mean)) / np.float32(config.image_std)
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def corrected(item: Item, rng: np.random.Generator) -> Item:
+    """The rejected answer becomes the chosen one with other tokens in the middle; these weigh 5."""
+    chosen = rng.integers(3, tiny.DECODER.vocab_size, 12).astype(np.int32)
+    wrong = rng.integers(3, tiny.DECODER.vocab_size, rng.integers(1, 4)).astype(np.int32)
+    rejected = np.concatenate([chosen[:5], wrong, chosen[7:]])
+    answers = tuple(Answer(tokens, np.ones(len(tokens), bool)) for tokens in (chosen, rejected))
+    encoded = dataclasses.replace(item.encoded, answers=answers)
+    marks = Differences("answers", spread_image=False, pad=0).marks(encoded)
+    return Item(encoded, item.image, None, [np.where(each, np.float32(5), np.float32(1)) for each in marks])
+
+
+def assert_same_gradients(found, expected):
+    assert found.keys() == expected.keys()
+    for path, gradient in found.items():
+        scale = np.abs(expected[path]).max()
+        np.testing.assert_allclose(gradient, expected[path], atol=1e-5 * scale, rtol=0, err_msg=path)
 
 
 def start(checkpoint: StoredModel, items, objective=tiny.DPO):
@@ -79,12 +104,49 @@ def test_loss_and_gradients_of_the_first_update(setting):
 
     value, gradients = jax.jit(jax.value_and_grad(ours))(params)
     np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
-    expected = theirs(checkpoint, two_rows.gradients(model))
-    found = flat(gradients)
-    assert found.keys() == expected.keys()
-    for path, gradient in found.items():
-        scale = np.abs(expected[path]).max()
-        np.testing.assert_allclose(gradient, expected[path], atol=1e-5 * scale, rtol=0, err_msg=path)
+    assert_same_gradients(flat(gradients), theirs(checkpoint, two_rows.gradients(model)))
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_loss_and_gradients_of_dense_dpo(setting, average):
+    """Changed tokens weigh 5 in policy and reference; the original's sums, and the paper's division by the weights."""
+    model, checkpoint, items, _, _ = setting
+    beta, rng = 0.5 if average else 0.1, np.random.default_rng(3)
+    items = [corrected(item, rng) for item in items]
+    batch = two_rows.collate(items, pixels(items, checkpoint.config), IMAGE)
+    weights = torch.ones(batch["input_ids"].shape[0], batch["input_ids"].shape[1] - 1)
+    for branch in (0, 1):
+        for number, item in enumerate(items):
+            ids, labels = two_rows.expand(item, branch, IMAGE)
+            first = labels.count(-100) - 1
+            weights[branch * len(items) + number, first : len(ids) - 1] = torch.from_numpy(item.weights[branch])
+    assert (weights == 5).any()
+    with torch.no_grad():
+        offset = torch.linspace(-1, 1, len(weights))
+        reference = two_rows.log_prob_sums(model, batch, weights, average=average) + offset
+    model.zero_grad()
+    loss = two_rows.dpo_loss(two_rows.log_prob_sums(model, batch, weights, average=average), reference, beta)
+    loss.backward()
+
+    params, frozen, step, _ = start(checkpoint, items, Objective("dpo", beta, average, 0.0, False))
+    rows = jax.tree.map(lambda leaf: leaf[0], tiny.batch([items[:2], items[2:4], items[4:]], PACKED))
+    known = jax.jit(partial(log_probs, step=step))(params, frozen, rows)
+    # The same offset of every answer's sum or mean, put on all of its targets.
+    shift = np.zeros(rows.reference.shape, np.float32)
+    for row in range(3):
+        for owner in range(4):
+            mine = (np.asarray(rows.owners[row]) == owner) & (np.asarray(rows.weights[row]) > 0)
+            total = 1.0 if average else float(rows.weights[row][mine].sum())
+            shift[row, mine] = offset[(owner % 2) * len(items) + 2 * row + owner // 2] / total
+    rows = rows._replace(reference=known + shift)
+
+    def ours(params):
+        sums = evaluate(log_probs(params, frozen, rows, step), rows, step.objective)
+        return sums.loss / sums.divisor
+
+    value, gradients = jax.jit(jax.value_and_grad(ours))(params)
+    np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
+    assert_same_gradients(flat(gradients), theirs(checkpoint, two_rows.gradients(model)))
 
 
 def test_five_updates(setting):

@@ -32,13 +32,20 @@ def collate(items: Sequence[Item], pixels: torch.Tensor, image_token: int) -> di
     }
 
 
-def log_prob_sums(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Sum of the answer's log-probs in every row: float32[2N]."""
+def log_prob_sums(
+    model: LlavaForConditionalGeneration,
+    batch: dict[str, torch.Tensor],
+    weights: torch.Tensor | None = None,
+    *,
+    average: bool = False,
+) -> torch.Tensor:
+    """Sum (or mean) of the answer's log-probs in every row, by weights float32[2N, L - 1] if given: float32[2N]."""
     logits = model(input_ids=batch["input_ids"], pixel_values=batch["pixel_values"]).logits[:, :-1]
     labels = batch["labels"][:, 1:]
     mask = labels != -100
     chosen = torch.gather(logits.log_softmax(-1), 2, labels.where(mask, 0)[..., None])[..., 0]
-    return (chosen * mask).sum(-1)
+    weights = mask.float() if weights is None else mask * weights
+    return (chosen * weights).sum(-1) / (weights.sum(-1) if average else 1)
 
 
 def dpo_loss(sums: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.Tensor:
