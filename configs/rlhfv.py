@@ -5,8 +5,9 @@
 
 Two recipes are published, which differ. `:readme`, or nothing, is the command in the authors' README (with
 script/train/run_RLHFV.sh of Muffin): 2,160 steps of 8 pairs, three epochs of the 5,733, a checkpoint every half of
-one, β 0.1, changed tokens weigh 1.1, sums of log-probs, random views of the pictures. `:paper` is what the paper says: 7 epochs in steps of 32
-pairs, warm-up of 10 %, β 0.5, changed tokens weigh 5, log-probs divided by the weights of the answer (its equation 5).
+one, β 0.1, changed tokens weigh 1.1, sums of log-probs, random views of the pictures. `:paper` is what the paper says:
+7 epochs in steps of 32 pairs, warm-up of 10 %, β 0.5, changed tokens weigh 5, log-probs divided by the weights of the
+answer (its equation 5).
 Both start from Muffin fine-tuned on VQAv2, at a learning rate of 5e-7 with a cosine and without decay (of which the
 paper says nothing).
 
