@@ -122,8 +122,11 @@ def run(arguments: Any) -> None:
         if arguments.adapter:
             from convert.adapter_files import export_adapter
 
+            idle = [f"--{name.replace('_', '-')}" for name in ("template", "with_tower") if getattr(arguments, name)]
+            if idle:
+                raise UserError(f"{idle[0]} says nothing of adapters; leave it out")
             destination = Path(arguments.destination).absolute()
-            export_adapter(checkpoint, arguments.source, destination, arguments.layout, arguments.dtype)
+            export_adapter(checkpoint, destination, arguments.layout, arguments.dtype)
             print(f"wrote {arguments.destination}")
             return
         from convert.export import export_model

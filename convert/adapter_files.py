@@ -11,29 +11,35 @@ import numpy as np
 from etils import epath
 
 from convert import layouts
-from convert.adapters import CONFIG, DOWN, NOTES, PREFIX, UP, WEIGHTS, MergedLeaf, base_of, is_adapter
+from convert.adapters import CONFIG, DOWN, NOTES, PREFIX, UP, WEIGHTS, factored, vision_path_of
 from convert.decoder import Entry
 from convert.in_place import in_place_of
 from convert.layouts import Layout
 from convert.tensors import DTYPES
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.models.hf_config import read_json
-from rlaifv_jax.models.lora import LAYERS, PATHS, Lora
+from rlaifv_jax.models.lora import Lora
 
 # What transformers calls the modules of a family in memory, which adapters are named by.
 IN_MEMORY = {"llava": "transformers-5"}
 
 
 def write_adapter(
-    directory: Any, params: Mapping[str, np.ndarray], model: Any, lora: Lora, base: str, template: str | None
+    directory: Any,
+    params: Mapping[str, np.ndarray],
+    model: Any,
+    lora: Lora,
+    base: str,
+    template: str | None = None,
+    vision_path: str = "",
 ) -> None:
     """Write a directory with the adapters, and the projector or resampler, among trained `params` (by path).
 
     Args:
-      directory: may be gs://. model: a StoredModel; names are those of the class that opens its files. base: where it
-      is. template: the conversation template of training.
+      directory: may be gs://. model: a StoredModel; names are those of the class that opens its files. base,
+      vision_path: where it and, if apart, its image tower are. template: the conversation template of training.
     """
-    _write(epath.Path(directory), params, model, _layout(model, model.source_layout), lora, base, template)
+    about = {"template": template, "vision_path": vision_path}
+    _write(epath.Path(directory), params, model, _layout(model, model.source_layout), lora, base, about)
 
 
 def is_complete(directory: Any) -> bool:
@@ -41,49 +47,37 @@ def is_complete(directory: Any) -> bool:
     return (epath.Path(directory) / CONFIG).exists()
 
 
-def export_adapter(model: Any, source: str, destination: Path, layout: str, dtype: str) -> None:
-    """The adapters of `model`, opened from `source`, under the names of `layout` ('original' or 'llava-hf').
+def export_adapter(model: Any, destination: Path, layout: str, dtype: str) -> None:
+    """The adapters of a `model` that was opened from them, under the names of `layout` ('original' or 'llava-hf').
 
     Raises:
       UserError: it is a whole model, or its adapters are not those of a decoder's linear maps.
     """
-    if not is_adapter(Path(source)):
-        raise UserError(f"--adapter: {source} is a whole model; leave --adapter out")
-    params, lora = _unmerged(model, source, dtype)
-    base = base_of(Path(source))
-    with in_place_of(destination) as partial:
-        _write(epath.Path(partial), params, model, _layout(model, layout), lora, _absolute(base), model.notes.template)
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if os.path.exists(path) else path
-
-
-def _layout(model: Any, name: str) -> Layout:
-    there = IN_MEMORY.get(model.family.name, "original") if name != "original" else "original"
-    return layouts.named(model.family.name, there)
-
-
-def _unmerged(model: Any, source: str, dtype: str) -> tuple[dict[str, np.ndarray], Lora]:
-    """The trained parameters of a model opened from adapters, in the shapes of training."""
-    merged = {path: leaf for path, leaf in model.leaves.items() if isinstance(leaf, MergedLeaf)}
-    targets = tuple(name for name, path in PATHS.items() if f"{LAYERS}/{path}/kernel" in merged)
-    factors = {path: [layer for layer in leaf.factors if layer] for path, leaf in merged.items()}
-    if len(targets) != len(merged) or any(len(factors[path]) < len(leaf.factors) for path, leaf in merged.items()):
-        raise UserError(f"{source}: adapters of other parts than all layers of the decoder; export it merged")
+    found = model.adapters
+    if found is None:
+        raise UserError("--adapter: SRC is a whole model; leave --adapter out")
+    if found.lora is None:
+        raise UserError(f"{found.directory}: adapters of other parts than all layers of the decoder; export it merged")
     params: dict[str, np.ndarray] = {}
-    for path, layers in factors.items():
+    for path, (_, down, up) in factored(model).items():
         adapter = path.removesuffix("kernel") + "adapter/"
-        params[adapter + "down"] = np.stack([layer.down.read().T for layer in layers])
-        params[adapter + "up"] = np.stack([layer.up.read().T for layer in layers])
+        params |= {adapter + "down": down.read(None), adapter + "up": up.read(None)}
     for path, leaf in model.leaves.items():
         if model.family.connector and path.startswith(model.family.connector + "/"):
             params[path] = leaf.read(None)
     if dtype != "keep":
         params = {path: array.astype(DTYPES[dtype]) for path, array in params.items()}
-    first = next(iter(factors.values()))[0]
-    rank, dropout = first.down.shape[0], read_json(Path(source) / CONFIG).get("lora_dropout", 0.0)
-    return params, Lora(rank, first.scale * rank, dropout, targets, "")
+    base = os.path.abspath(found.base) if os.path.exists(found.base) else found.base
+    about = {"template": model.notes.template, "vision_path": vision_path_of(found.directory)}
+    with in_place_of(destination) as partial:
+        _write(epath.Path(partial), params, model, _layout(model, layout), found.lora, base, about)
+
+
+def _layout(model: Any, name: str) -> Layout:
+    """Of the class that opens models in the layout `name`, what its modules are called in memory."""
+    if name != "original":
+        name = IN_MEMORY.get(model.family.name, name)
+    return layouts.named(model.family.name, name)
 
 
 def _write(
@@ -93,7 +87,7 @@ def _write(
     layout: Layout,
     lora: Lora,
     base: str,
-    template: str | None,
+    about: Mapping[str, str | None],
 ) -> None:
     from safetensors.numpy import save
 
@@ -101,7 +95,7 @@ def _write(
     (directory / CONFIG).unlink(missing_ok=True)
     tensors = dict(_named(params, model.entries, layout))
     (directory / WEIGHTS[0]).write_bytes(save(tensors, metadata={"format": "pt"}))
-    (directory / NOTES).write_text(json.dumps({"template": template}) + "\n")
+    (directory / NOTES).write_text(json.dumps(about) + "\n")
     text = re.escape(layout.prefixes["text"])
     whole = [name.removeprefix(PREFIX) for name in tensors if not name.endswith((DOWN, UP))]
     config = {

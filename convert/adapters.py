@@ -1,8 +1,8 @@
-"""Adapters (LoRA) as PEFT keeps them, opened as a model: that which they lie beside, merged when it is read.
+"""Adapters (LoRA) as PEFT keeps them, opened as a model: their base, merged when it is read, or `apart`.
 
     adapter_config.json          rank, alpha, the model that the adapters belong to
     adapter_model.safetensors    lora_A [r, in] and lora_B [out, r] of linear maps, and parts that were trained whole
-    rlaifv_adapter.json          the conversation template; only in what this project wrote
+    rlaifv_adapter.json          template and place of the image tower; only in what this project wrote
 
 A pair of the original code (haotian-liu/LLaVA, muffin/train/train_llava15_lora.py of RLAIF-V) keeps its projector in
 `non_lora_trainables.bin` instead.
@@ -25,6 +25,7 @@ from convert.torch_file import read_torch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import flat
 from rlaifv_jax.models.hf_config import Section, read_json
+from rlaifv_jax.models.lora import LAYERS, PATHS, Lora, overlay
 
 CONFIG = "adapter_config.json"  # written last: where it is, all is
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -44,8 +45,19 @@ class Factors:
 
 
 @dataclass(frozen=True)
+class Adapters:
+    """Of a model that was opened from such a directory. base: the model that it names. lora: None where adapters are
+    not those of all layers of the decoder's linear maps."""
+
+    directory: Path
+    base: str
+    lora: Lora | None
+
+
+@dataclass(frozen=True)
 class MergedLeaf:
-    """A parameter to whose layers adapters are added when they are read: in float32, then in the base's dtype."""
+    """A parameter to whose layers adapters are added when they are read, in float32. dtype: that of the base, in which
+    it is written: bfloat16 has no room for small changes of large weights."""
 
     base: Leaf
     factors: tuple[Factors | None, ...]  # by layer
@@ -64,7 +76,26 @@ class MergedLeaf:
         rows, columns = index or (slice(None), slice(None))
         down = factors.down.read((slice(None), rows)).astype(np.float32)  # [r, in]
         up = factors.up.read((columns, slice(None))).astype(np.float32)  # [out, r]
-        return (kept.astype(np.float32) + factors.scale * (down.T @ up.T)).astype(kept.dtype)
+        return kept.astype(np.float32) + factors.scale * (down.T @ up.T)
+
+
+@dataclass(frozen=True)
+class FactorLeaf:
+    """One half of the adapters of a linear map, by layer."""
+
+    tensors: tuple[LazyTensor, ...]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.tensors[0].dtype
+
+    def dtype_of(self, layer: int | None) -> np.dtype:
+        return self.tensors[layer or 0].dtype
+
+    def read(self, layer: int | None, index: Index = ()) -> np.ndarray:
+        if layer is None:
+            return np.stack([tensor.read((), LINEAR) for tensor in self.tensors])
+        return self.tensors[layer].read(index[::-1], LINEAR)
 
 
 def is_adapter(directory: Path) -> bool:
@@ -85,6 +116,11 @@ def base_of(directory: Path) -> str:
     return str(beside.resolve()) if not Path(base).exists() and beside.exists() else base
 
 
+def vision_path_of(directory: Path) -> str:
+    """Where the base's image tower is, if it was not beside it; '' otherwise."""
+    return _notes(directory).text("vision_path") or ""
+
+
 def open_adapter(base: Any, directory: Path) -> Any:
     """`base` (a StoredModel) with the adapters of `directory` merged into it.
 
@@ -102,13 +138,17 @@ def open_adapter(base: Any, directory: Path) -> Any:
         what = f"{odd[0]} is no matrix of a linear map" if odd else f"half of {halves[0]}" if halves else "no adapters"
         raise UserError(f"{directory}: its tensors cannot be used: {what}")
     names = _by_name(base, {f"{stem}.weight" for stem in stems} | whole.keys(), directory)
-    rank, alpha = section.count("r", 8), section.number("lora_alpha", 8)
-    scale = alpha / (math.sqrt(rank) if section.get("use_rslora", False) else rank)
+    rank, alpha = section.count("r", 8), float(section.number("lora_alpha", 8))
+    if section.expect("use_rslora", (False, True), False):
+        alpha *= math.sqrt(rank)  # its share is alpha / √r
+    scale = alpha / rank
     shapes = flat(base.blueprint.shapes)
     found: dict[str, dict[int, Factors]] = {}
     leaves = dict(base.leaves)
     for stem in sorted(stems):
-        (entry,) = names[f"{stem}.weight"]
+        entry, *others = names[f"{stem}.weight"]
+        if others or entry.axes != LINEAR:
+            raise UserError(f"{directory}: {stem} has an adapter, which only separate linear maps can have")
         down, up = tensors[stem + DOWN], tensors[stem + UP]
         _check(stem, entry, down, up, shapes[entry.path].shape, rank, directory)
         found.setdefault(entry.path, {})[entry.layer or 0] = Factors(down, up, scale)
@@ -117,12 +157,55 @@ def open_adapter(base: Any, directory: Path) -> Any:
         leaves[path] = MergedLeaf(leaves[path], tuple(layers.get(layer) for layer in range(count)))
     for name, tensor in whole.items():
         for entry in names[name]:
+            if entry.layer is not None:
+                raise UserError(f"{tensor.file}: {name} was trained whole; of the layers only adapters are supported")
             shape = entry.theirs(shapes[entry.path].shape)
-            if entry.layer is not None or tensor.shape != shape:
+            if tensor.shape != shape:
                 raise UserError(f"{tensor.file}: {name} is {list(tensor.shape)}, the base has {list(shape)}")
             leaves[entry.path] = FileLeaf((entry,), (tensor,))
-    template = read_json(directory / NOTES).get("template") if (directory / NOTES).exists() else None
-    return replace(base, leaves=leaves, notes=replace(base.notes, template=template or base.notes.template))
+    template = _notes(directory).text("template") or base.notes.template
+    model = replace(base, leaves=leaves, notes=replace(base.notes, template=template))
+    return replace(model, adapters=Adapters(directory, base_of(directory), _lora(leaves, rank, alpha, section)))
+
+
+def apart(model: Any) -> Any:
+    """The same StoredModel with its adapters beside the base's weights, as in training; as it is where that cannot be.
+
+    So generation and scores in bfloat16 are those of what was trained: merged in bfloat16, most of what the first steps
+    have learnt is rounded away.
+    """
+    if model.adapters is None or model.adapters.lora is None:
+        return model
+    leaves = dict(model.leaves)
+    for path, (base, down, up) in factored(model).items():
+        adapter = path.removesuffix("kernel") + "adapter/"
+        leaves |= {path: base, adapter + "down": down, adapter + "up": up}
+    return replace(model, leaves=leaves, blueprint=overlay(model.blueprint, model.adapters.lora))
+
+
+def factored(model: Any) -> dict[str, tuple[Leaf, FactorLeaf, FactorLeaf]]:
+    """Path of a kernel → the base's, and the two halves of its adapters, for adapters of all layers."""
+    found = {}
+    for path, leaf in model.leaves.items():
+        if isinstance(leaf, MergedLeaf):
+            layers = [factors for factors in leaf.factors if factors]
+            down, up = tuple(layer.down for layer in layers), tuple(layer.up for layer in layers)
+            found[path] = (leaf.base, FactorLeaf(down), FactorLeaf(up))
+    return found
+
+
+def _lora(leaves: Mapping[str, Leaf], rank: int, alpha: float, section: Section) -> Lora | None:
+    """None where adapters are not those of whole stacks of the decoder's linear maps."""
+    merged = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, MergedLeaf)}
+    targets = tuple(name for name, path in PATHS.items() if f"{LAYERS}/{path}/kernel" in merged)
+    if len(targets) < len(merged) or any(None in leaf.factors for leaf in merged.values()):
+        return None
+    return Lora(rank, alpha, float(section.get("lora_dropout", 0.0)), targets, "")
+
+
+def _notes(directory: Path) -> Section:
+    file = directory / NOTES
+    return Section(read_json(file) if file.exists() else {}, f"{file}: ")
 
 
 def _settings(directory: Path) -> Section:
@@ -175,8 +258,6 @@ def _check(
     stem: str, entry: Entry, down: LazyTensor, up: LazyTensor, shape: tuple[int, ...], rank: int, directory: Path
 ) -> None:
     width_in, width_out = shape[-2:]
-    if entry.axes != LINEAR or entry.pieces != 1:
-        raise UserError(f"{directory}: {stem} has an adapter, which only separate linear maps can have")
     if down.shape != (rank, width_in) or up.shape != (width_out, rank):
         raise UserError(
             f"{down.file}: the adapter of {stem} is {list(down.shape)} and {list(up.shape)}; for rank {rank} and the "

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from convert.adapters import OTHERS
 from rlaifv_jax.data.tables import HUB_ID
 from rlaifv_jax.errors import UserError
 
-SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
+SMALL = ["*.json", "*.model", "*.txt", "*.jinja", OTHERS]
 
 
 def local_directory(path: Any, key: str) -> Path:

@@ -30,12 +30,17 @@ def describe(path: Any, vision_path: Any = None) -> str:
         dtype = model.leaves[name].dtype.name
         dtypes[dtype] = dtypes.get(dtype, 0) + size
     total = sum(counts.values())
-    if is_orbax_dir(path):
+    adapters = model.adapters
+    if is_orbax_dir(path if adapters is None else model.directory):
         files = f"{PARAMS}/ (Orbax)"
     else:
         found = weight_files(model.directory)
         gigabytes = sum(file.stat().st_size for file in found) / 1e9
         files = f"{len(found)} × {found[0].suffix}, {gigabytes:.2f} GB"
+    beside = [("adapters", f"of {adapters.base}; what follows is the two merged")] if adapters else []
+    if adapters and adapters.lora:
+        lora = adapters.lora
+        beside += [("rank, alpha", f"{lora.rank}, {lora.alpha:g}"), ("on", ", ".join(lora.targets))]
     tokenizers = [name for name in ("tokenizer.model", "tokenizer.json") if (model.directory / name).exists()]
     decoder, tower = model.config.decoder, []
     if model.family.sees:
@@ -43,6 +48,7 @@ def describe(path: Any, vision_path: Any = None) -> str:
         place = f"{vision.layers} layers, {vision.image_size} pixels, {TOWERS[model.notes.tower]}"
         tower = [("tower", place)]
     lines = [
+        *beside,
         ("family", model.family.name),
         ("layout", model.source_layout),
         ("dtype", ", ".join(f"{name} {count / total:.0%}" for name, count in sorted(dtypes.items()))),

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from convert import layouts
 from convert.adapters import CONFIG as ADAPTER_CONFIG
-from convert.adapters import base_of, is_adapter, open_adapter
+from convert.adapters import Adapters, base_of, is_adapter, open_adapter, vision_path_of
 from convert.decoder import Entry
 from convert.hub import local_directory
 from convert.in_place import in_place_of
@@ -46,7 +46,7 @@ class StoredModel:
 
     family, config, blueprint: see rlaifv_jax.models. raw_config: config.json as it is. directory: a local
     directory with config and tokenizer. assets: the small files to keep with the model. leaves: where
-    each parameter comes from. notes: layout of the source, template, dtypes.
+    each parameter comes from. notes: layout of the source, template, dtypes. adapters: those that are merged in it.
     """
 
     family: Family
@@ -57,6 +57,7 @@ class StoredModel:
     assets: tuple[Path, ...]
     leaves: Mapping[str, Leaf]
     notes: Notes
+    adapters: Adapters | None = None
 
     @property
     def source_layout(self) -> str:
@@ -128,7 +129,8 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
         return _open_orbax(path, vision_path)
     directory = _adapter_in_the_cloud(path) or local_directory(path, key)
     if is_adapter(directory):
-        base = open_model(base_of(directory), vision_path, f"{directory}: base_model_name_or_path")
+        tower = vision_path or vision_path_of(directory) or None
+        base = open_model(base_of(directory), tower, f"{directory}: base_model_name_or_path")
         return open_adapter(base, directory)
     file = directory / "config.json"
     raw = read_json(file)

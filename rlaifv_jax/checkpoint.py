@@ -12,16 +12,16 @@ from typing import Any
 import orbax.checkpoint as ocp
 from etils import epath
 
+from configs import base
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.models.lora import PATHS
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.starting_model import StartingModel
 from rlaifv_jax.step import TrainState
 
-# What decides which parameters are trained, and what these keys were before they could be said.
-TRAINED = {"train.vision": False, "train.projector": True, "lora.rank": 0, "lora.targets": list(PATHS)}
-# Keys that may differ between a run and its continuation: they change no result beyond rounding.
+TRAINED = ("train.vision", "train.projector", "lora.rank", "lora.targets", "lora.base")  # decide what is trained
+# Keys that may differ between a run and its continuation: they change no result beyond rounding and, where the rows of
+# a batch become others, what the dropout of adapters drops.
 FREE_KEYS = (
     "output_dir",
     "data.workers",
@@ -63,9 +63,11 @@ class Checkpoints:
         if step is None:
             return None
         meta = self.meta(step)
-        self._check_trained(flat_config(meta["config"]), flat_config(self.config))
+        # Keys that a run of long ago does not have were what they are by default.
+        before = flat_config(base.get_config()) | flat_config(meta["config"])
+        self._check_trained(before, flat_config(self.config))
         if not self.config["resume"]["allow_changed"]:
-            check_config(meta["config"], self.config, self.directory.parent)
+            check_config(before, self.config, self.directory.parent)
             if meta.get("data") != self.data:
                 raise UserError(
                     f"{self.directory.parent} holds a run on other data: {self.config['data']['path']} has changed "
@@ -77,9 +79,10 @@ class Checkpoints:
 
     def _check_trained(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         """Optimizer states exist of what is trained alone."""
-        for key, default in TRAINED.items():
-            was, now = before.get(key, default), after.get(key, default)
-            if was != now:
+        adapters = before["lora.rank"] or after["lora.rank"]
+        for key in TRAINED:
+            was, now = before[key], after[key]
+            if was != now and (adapters or not key.startswith("lora.")):
                 raise UserError(
                     f"{self.directory.parent} holds a run with {key}={was}, now {now}: its optimizer state is of other "
                     "parameters. Start from one of its models (model.path=…/weights/STEP) in another output_dir."

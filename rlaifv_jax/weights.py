@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 
 from convert import adapter_files
 from convert.load import StoredModel
 from convert.orbax_dir import is_complete, make_checkpointer, save_params
 from rlaifv_jax import parallel
 from rlaifv_jax.models.blueprint import cast, flat, join
+from rlaifv_jax.models.lora import Lora
 from rlaifv_jax.prepare import Run
 from rlaifv_jax.step import TrainState
 
@@ -37,7 +39,8 @@ class Weights(Protocol):
 
 def weights_of(run: Run) -> Weights:
     directory = run.output_dir / "weights"
-    return Adapters(directory, run) if run.step.lora else Models(directory, run.model, run.template_name)
+    lora = run.step.lora
+    return Adapters(directory, run, lora) if lora else Models(directory, run.model, run.template_name)
 
 
 class Models:
@@ -69,8 +72,8 @@ class Models:
 class Adapters:
     """Small enough to be written at once."""
 
-    def __init__(self, root: epath.Path, run: Run):
-        self.root, self.run = root, run
+    def __init__(self, root: epath.Path, run: Run, lora: Lora):
+        self.root, self.run, self.lora = root, run, lora
         everywhere = parallel.replicated(run.mesh)
         self.gather: Any = jax.jit(lambda params: cast(params, run.step.dtype), out_shardings=everywhere)
 
@@ -78,15 +81,17 @@ class Adapters:
         return self.root / str(step)
 
     def save(self, step: int, state: TrainState) -> None:
-        assert self.run.step.lora is not None
         params = {path: np.asarray(leaf) for path, leaf in flat(self.gather(state.params)).items()}
         if parallel.is_main():
             path, base = self.directory(step), self.run.config.model.path
             base = os.path.abspath(base) if os.path.exists(base) else base
-            adapter_files.write_adapter(path, params, self.run.model, self.run.step.lora, base, self.run.template_name)
+            tower = self.run.config.model.vision_path
+            tower = os.path.abspath(tower) if os.path.exists(tower) else tower
+            adapter_files.write_adapter(path, params, self.run.model, self.lora, base, self.run.template_name, tower)
 
     def mend(self, step: int, state: TrainState) -> None:
-        if not adapter_files.is_complete(self.directory(step)):
+        missing = np.array(not adapter_files.is_complete(self.directory(step)))
+        if multihost_utils.broadcast_one_to_all(missing):  # `save` takes all processes
             self.save(step, state)
 
     def close(self) -> None:

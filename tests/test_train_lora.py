@@ -7,10 +7,14 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import llava15_lora
-from convert.load import open_model
+from convert.inspect import describe
+from convert.load import import_model, open_model
+from rlaifv_jax.chat import Chat
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.blueprint import flat
 from rlaifv_jax.train import train
 from tests import world
 from tests.convert.muffins import TinyMuffin, write_muffin_tokenizer
@@ -145,3 +149,22 @@ def test_of_other_families(tmp_path, tokenizer_dir):
         assert "decoder/layers/mlp/down/kernel" in changed
         assert any(path.startswith(base.family.connector) for path in changed)
         assert all(path.startswith((base.family.connector, "decoder/layers/")) for path in changed)
+
+
+def test_they_speak_as_the_merged_model_does(setting):
+    folder = setting[0]
+    adapters = folder / "whole" / "weights" / "6"
+    import_model(open_model(adapters), folder / "merged")
+    picture, answers = Image.new("RGB", (40, 30), (200, 30, 30)), []
+    for model in (adapters, folder / "merged"):
+        chat = Chat(model)
+        answers.append(chat.chat(picture, "What is in the picture?", max_new_tokens=24, num_beams=1))
+        assert any("adapter" in path for path in flat(chat.speaker.load_stacked())) == (model is adapters)
+    assert answers[0] == answers[1]
+    assert answers[0]
+
+
+def test_inspect_says_what_they_are(setting):
+    said = describe(setting[0] / "whole" / "weights" / "6")
+    assert f"of {setting[1]}; what follows is the two merged" in said
+    assert "rank, alpha:    4, 16" in said

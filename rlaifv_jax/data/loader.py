@@ -66,6 +66,8 @@ class StepBuilder:
         self._square, self._augment = square, augment
         self._token_weight = token_weight
         self._changed = index.changed if token_weight != 1 else None
+        if self._changed is not None and 8 * self._changed.shape[1] < index.target_counts.sum(axis=1).max(initial=0):
+            raise ValueError("the index has no marks of changed tokens")
 
     def __call__(self, step: int) -> tuple[int, Batch]:
         leave_with_parent()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rlaifv_jax.ops.flash import KEPT
-from rlaifv_jax.ops.linear import linear
+from rlaifv_jax.ops.linear import linear, linear_int8
 from rlaifv_jax.ops.norm import layer_norm, rms_norm
 
 INIT_STD = 0.02  # of random weights; pretrained ones overwrite it
@@ -73,9 +73,8 @@ class Linear(nnx.Module):
         self.adapter: Any = nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = linear(x, self.kernel[...].astype(x.dtype))
-        if self.kernel_scale is not None:
-            y = y * self.kernel_scale[...]
+        kernel, scale = self.kernel[...], self.kernel_scale
+        y = linear(x, kernel) if scale is None else linear_int8(x, kernel, scale[...])
         if self.adapter is not None:
             y = y + self.adapter(x)
         return y if self.bias is None else y + self.bias[...]

@@ -30,3 +30,22 @@ def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
 
 
 linear.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def linear_int8(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> jax.Array:
+    """(x[..., D] @ kernel int8[D, F]) · scale[F] → [..., F]. Of kernel and scale, which are not trained, there is no
+    gradient, and nothing but them is kept for the backward pass."""
+    return (x @ kernel.astype(x.dtype)) * scale
+
+
+def _forward_int8(x: jax.Array, kernel: jax.Array, scale: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return linear_int8(x, kernel, scale), (kernel, scale)
+
+
+def _backward_int8(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, None, None]:
+    kernel, scale = saved
+    return (gradient * scale) @ kernel.astype(gradient.dtype).T, None, None
+
+
+linear_int8.defvjp(_forward_int8, _backward_int8)

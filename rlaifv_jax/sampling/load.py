@@ -51,9 +51,10 @@ class Speaker:
         aspect_ratio: str = "",
         key: str = "model",
     ):
+        from convert.adapters import apart
         from convert.load import open_model
 
-        self.model = open_model(path, vision_path, key)
+        self.model = apart(open_model(path, vision_path, key))
         devices = jax.local_devices()
         self.dtype = dtype or ("float32" if devices[0].platform == "cpu" else "bfloat16")
         if self.dtype not in DTYPES:

@@ -60,6 +60,20 @@ def test_killed_in_mid_run_equals_unbroken_bit_for_bit(setting):
         np.testing.assert_array_equal(broken[path], value, err_msg=path)
 
 
+def test_killed_adapters_equal_unbroken_bit_for_bit(setting):
+    folder, model, data, arguments = setting
+    settings = {**arguments, "lora__rank": 4, "lora__dropout": 0.1}
+    world.run_ok(world.command("train", model, data, folder / "adapters", **settings))
+    command = world.command("train", model, data, folder / "adapters-killed", **settings)
+    world.kill_when(command, (folder / "adapters-killed" / "checkpoints" / "3").exists)
+    said = world.run_ok(command)
+    assert "going on from step" in said
+    whole, broken = folder / "adapters", folder / "adapters-killed"
+    assert (broken / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    name = f"weights/{STEPS}/adapter_model.safetensors"
+    assert (broken / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_metrics_hold_every_step_once_and_no_clock(setting):
     folder, *_ = setting
     lines = world.metrics(folder / "whole")

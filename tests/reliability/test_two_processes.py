@@ -1,11 +1,13 @@
 """Two real processes of four devices each, joined by jax.distributed, against one process of eight."""
 
 import numpy as np
+import pytest
 
 from tests import world
 
 
-def test_two_processes_train_as_one(tmp_path, tokenizer_dir):
+@pytest.mark.parametrize("adapters", [{}, {"lora__rank": 4, "lora__base": "int8"}], ids=["whole", "adapters"])
+def test_two_processes_train_as_one(tmp_path, tokenizer_dir, adapters):
     model, data = (
         world.write_model(tmp_path / "model", tokenizer_dir),
         world.write_pairs(tmp_path / "pairs.parquet"),
@@ -16,6 +18,7 @@ def test_two_processes_train_as_one(tmp_path, tokenizer_dir):
         "data__eval_fraction": 0.2,
         "mesh__data": 2,
         "mesh__fsdp": 4,
+        **adapters,
     }
     world.run_ok(world.command("train", model, data, tmp_path / "one", **settings), devices=8)
 
