@@ -8,7 +8,8 @@ In a conversation the model sees what was said before. /image FILE takes another
 said; an empty line or Ctrl-D ends it.
 
 Settings are those of the original's chat.py: for LLaVA-1.5 the best of three beams, for OmniLMM-12B and RLAIF-V-12B
-three beams that are drawn at temperature 0.6, up to 1024 tokens. What you see of it while beams run is what all of them
+three beams that are drawn at temperature 0.6, for Muffin and RLHF-V three beams with a repetition penalty of 1.1, up to
+1024 tokens. What you see of it while beams run is what all of them
 agree on. --num-beams 1 answers sooner, with --temperature 0.7 more freely.
 """
 
@@ -46,7 +47,7 @@ class Chat:
         chat.chat({"image": "photo.jpg", "question": "Why did the car stop?"})      # the original's form
 
     Args:
-      model: Hugging Face directory, hub id, or a directory of this project.
+      model: Hugging Face directory, hub id, adapters, or a directory of this project.
       options: what `rlaifv_jax.sampling.load.Speaker` takes besides (dtype, tensor, template, aspect_ratio,
         vision_path).
 

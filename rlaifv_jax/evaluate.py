@@ -17,9 +17,9 @@ class Evaluator:
     """Means over all held-out pairs, with the same forward pass as training. `metrics(state)` runs it."""
 
     def __init__(self, run: Run, references: References | None, abstract: TrainState):
-        assert run.held_out is not None
+        assert run.data.held_out is not None
         self.run = run
-        self.data = run.held_out
+        self.data = run.data.held_out
         self.references = references
         self.step = (
             jax.jit(partial(eval_step, step=run.step), out_shardings=parallel.replicated(run.mesh))

@@ -35,7 +35,7 @@ class Journal:
         self.waited = 0.0  # seconds the loop has waited for data since the last line
         self.clock = time.perf_counter()
         self.last_step = start
-        index = run.train.index
+        index = run.data.train.index
         self.rows: dict[str, float] = {
             "data/skipped_rows": len(index.bad),
             "data/truncated_rows": int(index.truncated.any(axis=1).sum()),
@@ -116,7 +116,7 @@ class Journal:
         """Speed since the last line, from the true lengths of the examples (padding does not count)."""
         seconds, waited, steps = time.perf_counter() - self.clock, self.waited, step - self.last_step
         self.clock, self.waited = time.perf_counter(), 0.0
-        index, config = self.run.train.index, self.run.model.config
+        index, config = self.run.data.train.index, self.run.model.config
         places = np.concatenate([self.run.deal(number) for number in range(self.last_step, step)])
         self.last_step = step
         work = flops.row_flops(

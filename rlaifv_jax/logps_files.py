@@ -121,6 +121,7 @@ def add_to_text(table: pa.Table, entries: Sequence[list[Any]], before: Sequence[
         known, zeros = json.loads(text), [0.0] * count
         parts = {name: known[name] for name in ("question", "chosen", "rejected")}
         parts["logps"] = [*entry[:2], zeros + entry[2], *entry[3:5], zeros + entry[5]]
+        parts = parts | known | parts  # what else there was comes behind
         texts.append(json.dumps(parts))
     return table.set_column(table.column_names.index("text"), "text", pa.array(texts, pa.string()))
 

@@ -4,9 +4,7 @@ A `Run` is the boundary between the config, which is a program, and the rest of 
 """
 
 import dataclasses
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,13 +23,10 @@ from rlaifv_jax.data import images
 from rlaifv_jax.data.augment import Augment
 from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
-from rlaifv_jax.data.differences import Differences
 from rlaifv_jax.data.encode import Encoder
-from rlaifv_jax.data.index import Index, admit, scan
+from rlaifv_jax.data.index import Index
 from rlaifv_jax.data.loader import Loader, RowPlan, TargetLogProbs
-from rlaifv_jax.data.order import generator
 from rlaifv_jax.data.packing import Deal, Fit, PassPlan, TrainingPlan
-from rlaifv_jax.data.schema import Source, open_source
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
@@ -39,39 +34,26 @@ from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models import lora
 from rlaifv_jax.models.blueprint import Params, cast, flat, is_frozen, join, nested, split_frozen
 from rlaifv_jax.plan import Plan, make_plan
+from rlaifv_jax.run_data import Data, Datasets, aspect_ratio, open_datasets, token_weight
 
 FULL_ENOUGH = 0.75  # share of a step's positions that hold tokens, below which a user should know
 
 
 @dataclass(frozen=True)
-class Data:
-    """A source and the rows of it that are used."""
-
-    source: Source
-    index: Index
-
-
-@dataclass(frozen=True)
 class Run(Job):
-    """Everything a command needs, checked.
-
-    whole: all usable rows of data.path; train: those that are trained on; held_out: those that are evaluated on,
-    a part of `whole` or another source. deal: which examples make a step.
-    """
+    """Everything a command needs, checked. deal: which examples make a step."""
 
     output_dir: epath.Path
     model: StoredModel
     encoder: Encoder
-    whole: Data
-    train: Data
-    held_out: Data | None
+    data: Datasets
     plan: Plan
     deal: Deal
 
     @property
     def aspect_ratio(self) -> str:
         """How oblong pictures become square."""
-        return _aspect_ratio(self.config, self.model)
+        return aspect_ratio(self.config, self.model)
 
     @property
     def augment(self) -> Augment | None:
@@ -106,10 +88,10 @@ class Run(Job):
 
     def training_batches(self, start_step: int, references: TargetLogProbs | None) -> Loader:
         """The batches of training from `start_step` on, in their micro-steps: this process's share of each."""
-        plan = TrainingPlan(self.train.index.sizes, self.deal, self.shape, rows=self.rows, steps=self.plan.steps)
+        plan = TrainingPlan(self.data.train.index.sizes, self.deal, self.shape, rows=self.rows, steps=self.plan.steps)
         augment = self.augment and dataclasses.replace(self.augment, fresh=self.config.data.augment_views == "fresh")
         options: dict[str, Any] = {"start_step": start_step, "references": references, "augment": augment}
-        return self._loader(self.train, plan, accumulate=self.config.train.accumulate, **options)
+        return self._loader(self.data.train, plan, accumulate=self.config.train.accumulate, **options)
 
     def one_pass(
         self, data: Data, *, wanted: np.ndarray | None = None, references: TargetLogProbs | None = None
@@ -127,7 +109,7 @@ class Run(Job):
             square=partial(images.square, aspect_ratio=self.aspect_ratio, mean=self.model.config.image_mean),
             local_rows=parallel.local_rows(self.micro_rows, self.mesh),
             workers=self.config.data.workers,
-            token_weight=_token_weight(self.config),
+            token_weight=token_weight(self.config),
             **options,
         )
 
@@ -173,38 +155,22 @@ def prepare(config: Any) -> Run:
         objective=config.train.objective,
     )
 
-    looked_for = {
-        "image_size": sizes.image_size,
-        "aspect_ratio": _aspect_ratio(config, model),
-        "differences": _differences(config, model, encoder),
-    }
-    whole = train = _open_data(config, config.data.path, encoder, looked_for, output_dir)
-    held_out = None
-    if config.data.eval_path:
-        held_out = _open_data(config, config.data.eval_path, encoder, looked_for, output_dir)
-    elif config.data.eval_fraction > 0:
-        train, held_out = _split(whole, config.data.eval_fraction, config.seed)
-    opened = [whole, held_out] if held_out and config.data.eval_path else [whole]  # not the two parts of one source
-    if parallel.is_main():
-        _report_bad_rows(opened, output_dir / "bad_rows.jsonl")
-    for data in opened:
-        _check_vocabulary(data, sizes.decoder.vocab_size)
+    data = open_datasets(config, model, encoder, output_dir)
+    train = data.train.index
     step, frozen = make_step(config, model, mesh)
-    plan = make_plan(config, len(train.index))
-    deal = Deal(train.index.lengths, seed=config.seed, pairs=config.train.batch_pairs)
-    passed = [data.index for data in (whole, held_out) if data]
-    fit = _shape_rows(config, mesh, model, plan, deal, train.index, passed)
+    plan = make_plan(config, len(train))
+    deal = Deal(train.lengths, seed=config.seed, pairs=config.train.batch_pairs)
+    passed = [each.index for each in (data.whole, data.held_out) if each]
+    fit = _shape_rows(config, mesh, model, plan, deal, train, passed)
     if parallel.is_main():
-        _report_rows(deal.pairs, fit, train.index.lengths, parallel.rows_divisor(mesh))
+        _report_rows(deal.pairs, fit, train.lengths, parallel.rows_divisor(mesh))
     return Run(
         config=config,
         output_dir=output_dir,
         mesh=mesh,
         model=model,
         encoder=encoder,
-        whole=whole,
-        train=train,
-        held_out=held_out,
+        data=data,
         plan=plan,
         deal=deal,
         shape=fit.shape,
@@ -234,43 +200,6 @@ def _check_output(directory: epath.Path) -> None:
     multihost_utils.sync_global_devices("everybody has looked")
     if parallel.is_main():
         mark.unlink()
-
-
-def _aspect_ratio(config: Any, model: StoredModel) -> str:
-    """How oblong pictures become square."""
-    return config.data.image_aspect_ratio or model.family.training_aspect_ratio
-
-
-def _differences(config: Any, model: StoredModel, encoder: Encoder) -> Differences | None:
-    """How the answers of a pair are compared; None where all tokens weigh the same."""
-    if _token_weight(config) == 1:
-        return None
-    return Differences(config.dpo.difference, model.family.spread_image, encoder.tokenizer.pad_id)
-
-
-def _token_weight(config: Any) -> float:
-    """Of changed tokens. In plain fine-tuning there is nothing that an answer could differ from."""
-    return config.dpo.token_weight if config.train.objective == "dpo" else 1.0
-
-
-def _open_data(config: Any, path: str, encoder: Encoder, looked_for: dict[str, Any], output_dir: epath.Path) -> Data:
-    """looked_for: what `scan` is told."""
-    main = parallel.is_main()
-    source = open_source(path, objective=config.train.objective)
-    if not main:
-        multihost_utils.sync_global_devices("the first process has scanned the data")  # and left its result
-    workers, cache = config.data.workers, output_dir / "cache"
-    index = scan(source, encoder, **looked_for, workers=workers, cache_dir=cache, progress=main)
-    if main:
-        multihost_utils.sync_global_devices("the first process has scanned the data")
-    index = admit(index, row_length=config.train.row_length, bad_rows=config.data.bad_rows)
-    if main:
-        truncated = int(index.truncated.any(axis=1).sum())
-        say(f"data: {path}: {len(index)} of {index.total} rows, {truncated} with a cut answer")
-        if looked_for["differences"]:
-            (share, without), weight = index.changed_share(), config.dpo.token_weight
-            say(f"data: {path}: {share:.1%} of the answers' tokens changed, weight {weight:g}; none in {without} pairs")
-    return Data(source, index)
 
 
 def _shape_rows(
@@ -303,40 +232,3 @@ def _report_rows(pairs: int, fit: Fit, lengths: np.ndarray, groups: int) -> None
             f"warning: {pairs} pairs do not fill this mesh; let mesh.tensor take a part of the devices, or raise "
             "train.batch_pairs, which is another recipe"
         )
-
-
-def _check_vocabulary(data: Data, rows: int) -> None:
-    """A token that the embedding has no row for would be looked up as another one."""
-    if int(data.index.highest_tokens.max()) < rows:
-        return
-    place = int(data.index.highest_tokens.argmax())
-    raise UserError(
-        f"data: {data.source.path}, row {data.index.rows[place]}: token id {data.index.highest_tokens[place]}, but the "
-        f"model's vocabulary has {rows} rows; its tokenizer belongs to another model"
-    )
-
-
-def _report_bad_rows(sources: Sequence[Data], file: epath.Path) -> None:
-    """The first few of each source on the terminal, all of them in a file."""
-    lines = []
-    for index in (data.index for data in sources):
-        for record in index.bad[:10]:
-            say(f"data: left out row {record.row} (id {record.id}): {record.reason}: {record.detail}")
-        lines += [json.dumps({"path": index.path, **dataclasses.asdict(record)}) for record in index.bad]
-    file.unlink(missing_ok=True)  # of an earlier run
-    if lines:
-        file.write_text("\n".join(lines) + "\n")
-        say(f"data: {len(lines)} rows left out, listed in {file}")
-
-
-def _split(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
-    """Hold out a share of the rows, chosen by the seed."""
-    count = len(data.index)
-    held = max(1, round(fraction * count))
-    if held >= count:
-        raise UserError(f"data.eval_fraction={fraction} of {count} rows leaves nothing to train on")
-    order = generator(seed, 0, purpose="held out").permutation(count)
-    return (
-        Data(data.source, data.index.take(np.sort(order[held:]))),
-        Data(data.source, data.index.take(np.sort(order[:held]))),
-    )

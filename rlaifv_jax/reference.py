@@ -18,7 +18,8 @@ from rlaifv_jax.cli import say
 from rlaifv_jax.data import forms
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.logps_files import References
-from rlaifv_jax.prepare import Data, Run
+from rlaifv_jax.prepare import Run
+from rlaifv_jax.run_data import Data
 from rlaifv_jax.starting_model import StartingModel
 from rlaifv_jax.state import compile_for, trace_logprobs
 
@@ -29,16 +30,16 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def obtain(run: Run, model: StartingModel) -> tuple[References, References]:
-    """Reference log-probs of `run.train` and of `run.held_out`, where there is one; computed if they are missing.
+    """Reference log-probs of the pairs to learn from and of those held out, if any; computed if they are missing.
 
     A held-out part of the same source shares the files; another source has its own beside them (…_eval).
     """
     path = run.config.reference.path
     directory = epath.Path(path) if path else run.output_dir / "reference"
-    found = _obtain(run, run.whole, directory, model)
-    if run.held_out is None or run.held_out.source is run.whole.source:
+    found = _obtain(run, run.data.whole, directory, model)
+    if run.data.held_out is None or run.data.held_out.source is run.data.whole.source:
         return found, found
-    return found, _obtain(run, run.held_out, directory.with_name(directory.name + "_eval"), model)
+    return found, _obtain(run, run.data.held_out, directory.with_name(directory.name + "_eval"), model)
 
 
 def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -> References:

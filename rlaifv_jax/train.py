@@ -45,7 +45,7 @@ def train(config: Any) -> None:
         abstract = abstract_state(run, transform)  # shape, dtype and place of every array of the state
 
         # ---------------------------------------------------------------- an earlier part of this run, if there is one
-        checkpoints = Checkpoints(run.output_dir, config, data=run.train.index.data_fingerprint)
+        checkpoints = Checkpoints(run.output_dir, config, data=run.data.train.index.data_fingerprint)
         resumed = checkpoints.latest()
         model = StartingModel(run, name=checkpoints.model_name(resumed))
 
@@ -62,7 +62,7 @@ def train(config: Any) -> None:
             weights.mend(resumed, state)
         step = compile_step(run, transform, abstract, config.train.accumulate)
         batches = run.training_batches(start, references[0])
-        evaluator = Evaluator(run, references[1], abstract) if run.held_out else None
+        evaluator = Evaluator(run, references[1], abstract) if run.data.held_out else None
         journal = Journal(run, optim, start)
 
         # ---------------------------------------------------------------- training

@@ -120,10 +120,10 @@ def weights_of(loader):
 
 def test_weights_also_count_in_evaluation_and_not_in_fine_tuning(paths):
     run = prepare(config(paths, "held", data__eval_fraction=0.3, **SETTINGS))
-    assert weights_of(run.one_pass(run.held_out)) == weights_of(run.training_batches(0, None)) == {0, 1, 5}
+    assert weights_of(run.one_pass(run.data.held_out)) == weights_of(run.training_batches(0, None)) == {0, 1, 5}
     run = prepare(config(paths, "sft", train__objective="sft", **SETTINGS))
     assert weights_of(run.training_batches(0, None)) == {0, 1}
-    assert not run.whole.index.changed.size
+    assert not run.data.whole.index.changed.size
 
 
 def test_another_weight_needs_no_other_scan(paths):
@@ -134,7 +134,7 @@ def test_another_weight_needs_no_other_scan(paths):
 
 def test_changed_tokens_as_the_original_finds_them(paths):
     found = {
-        mode: prepare(config(paths, mode, dpo__token_weight=1.1, dpo__difference=mode)).whole.index.changed_share()
+        mode: prepare(config(paths, mode, dpo__token_weight=1.1, dpo__difference=mode)).data.whole.index.changed_share()
         for mode in MODES
     }
     assert all(0 < share < 0.4 for share, _ in found.values())
@@ -204,7 +204,7 @@ def test_lists_align_with_the_weights_of_whole_conversations(paths, computed):
     run = prepare(config(paths, "aligned", dpo__token_weight=5.0))
     source = open_source(str(computed["rlhfv"]))
     for row in range(COUNT):
-        encoded = run.encoder.encode(run.whole.source.example(row))
+        encoded = run.encoder.encode(run.data.whole.source.example(row))
         stored = source.reference(row)
         for answer, tokens in zip(encoded.answers, (stored.chosen_tokens, stored.rejected_tokens), strict=True):
             assert len(tokens) == encoded.prefix_length + len(answer.tokens) - 1
