@@ -26,6 +26,7 @@ from typing import Any
 from rlaifv_jax.cli import guard
 from rlaifv_jax.errors import UserError
 
+SHARD_SIZE = "5GB"
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--adapter", action="store_true", help="write the adapters of SRC as such, instead of a model with them merged"
     )
     export.add_argument("--dtype", default="keep", choices=("keep", "bfloat16", "float16", "float32"))
-    export.add_argument("--shard-size", default="5GB", metavar="SIZE", help="largest file, e.g. 500MB (default 5GB)")
+    export.add_argument("--shard-size", default=SHARD_SIZE, metavar="SIZE", help="largest file (default 5GB)")
     export.add_argument(
         "--with-tower",
         action="store_true",
@@ -110,6 +111,10 @@ def run(arguments: Any) -> None:
     size = shard_bytes(arguments.shard_size) if arguments.command == "export" else 0
     check_destination(arguments.source, arguments.destination, arguments.force)
     checkpoint = open_model(arguments.source, arguments.vision_path)
+    for base in checkpoint.adapters.bases if checkpoint.adapters else ():
+        within = (os.path.realpath(base) + os.sep).startswith(os.path.realpath(arguments.destination) + os.sep)
+        if os.path.exists(base) and within:
+            raise UserError(f"{arguments.destination} is what the adapters lie beside; write to another directory")
     if getattr(arguments, "template", None) and checkpoint.family.only_own_template:
         raise UserError(f"--template: {checkpoint.family.name} speaks by its tokenizer's own template")
     if arguments.command == "import":
@@ -122,11 +127,10 @@ def run(arguments: Any) -> None:
         if arguments.adapter:
             from convert.adapter_files import export_adapter
 
-            idle = [f"--{name.replace('_', '-')}" for name in ("template", "with_tower") if getattr(arguments, name)]
-            if idle:
-                raise UserError(f"{idle[0]} says nothing of adapters; leave it out")
+            if arguments.with_tower or arguments.shard_size != SHARD_SIZE:
+                raise UserError("--with-tower and --shard-size are of whole models; leave them out with --adapter")
             destination = Path(arguments.destination).absolute()
-            export_adapter(checkpoint, destination, arguments.layout, arguments.dtype)
+            export_adapter(checkpoint, destination, arguments.layout, arguments.dtype, arguments.template)
             print(f"wrote {arguments.destination}")
             return
         from convert.export import export_model

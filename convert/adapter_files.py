@@ -16,6 +16,7 @@ from convert.decoder import Entry
 from convert.in_place import in_place_of
 from convert.layouts import Layout
 from convert.tensors import DTYPES
+from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.lora import Lora
 
@@ -47,8 +48,10 @@ def is_complete(directory: Any) -> bool:
     return (epath.Path(directory) / CONFIG).exists()
 
 
-def export_adapter(model: Any, destination: Path, layout: str, dtype: str) -> None:
+def export_adapter(model: Any, destination: Path, layout: str, dtype: str, template: str | None = None) -> None:
     """The adapters of a `model` that was opened from them, under the names of `layout` ('original' or 'llava-hf').
+
+    template: the conversation template of training; None: as noted with them.
 
     Raises:
       UserError: it is a whole model, or its adapters are not those of a decoder's linear maps.
@@ -68,7 +71,9 @@ def export_adapter(model: Any, destination: Path, layout: str, dtype: str) -> No
     if dtype != "keep":
         params = {path: array.astype(DTYPES[dtype]) for path, array in params.items()}
     base = os.path.abspath(found.base) if os.path.exists(found.base) else found.base
-    about = {"template": model.notes.template, "vision_path": vision_path_of(found.directory)}
+    about = {"template": template or model.notes.template, "vision_path": vision_path_of(found.directory)}
+    if found.below:
+        say(f"note: {base} is adapters itself, which PEFT does not follow; export that merged, and name it as the base")
     with in_place_of(destination) as partial:
         _write(epath.Path(partial), params, model, _layout(model, layout), found.lora, base, about)
 

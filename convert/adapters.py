@@ -9,6 +9,7 @@ A pair of the original code (haotian-liu/LLaVA, muffin/train/train_llava15_lora.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from convert import layouts
 from convert.decoder import LINEAR, Entry
 from convert.leaves import FileLeaf, Leaf
 from convert.safetensors_file import read_safetensors
-from convert.tensors import Index, LazyTensor
+from convert.tensors import DTYPES, Index, LazyTensor
 from convert.torch_file import read_torch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import flat
@@ -46,12 +47,19 @@ class Factors:
 
 @dataclass(frozen=True)
 class Adapters:
-    """Of a model that was opened from such a directory. base: the model that it names. lora: None where adapters are
-    not those of all layers of the decoder's linear maps."""
+    """Of a model that was opened from such a directory. base: the model that it names. paths: of the kernels that have
+    adapters. lora: None where these are not all layers of the decoder's linear maps. below: the base's own."""
 
     directory: Path
     base: str
+    paths: tuple[str, ...]
     lora: Lora | None
+    below: "Adapters | None"
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """All models that they need."""
+        return (self.base, *(self.below.bases if self.below else ()))
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def base_of(directory: Path) -> str:
     if not base:
         raise UserError(f"{directory / CONFIG}: base_model_name_or_path is not set; write the base model's place there")
     beside = directory / base
-    return str(beside.resolve()) if not Path(base).exists() and beside.exists() else base
+    return str(beside.resolve()) if not os.path.exists(base) and os.path.exists(beside) else base
 
 
 def vision_path_of(directory: Path) -> str:
@@ -165,7 +173,9 @@ def open_adapter(base: Any, directory: Path) -> Any:
             leaves[entry.path] = FileLeaf((entry,), (tensor,))
     template = _notes(directory).text("template") or base.notes.template
     model = replace(base, leaves=leaves, notes=replace(base.notes, template=template))
-    return replace(model, adapters=Adapters(directory, base_of(directory), _lora(leaves, rank, alpha, section)))
+    own = {path: leaves[path] for path in found}
+    settings = _lora(own, rank, alpha, section)
+    return replace(model, adapters=Adapters(directory, base_of(directory), tuple(own), settings, base.adapters))
 
 
 def apart(model: Any) -> Any:
@@ -186,17 +196,16 @@ def apart(model: Any) -> Any:
 def factored(model: Any) -> dict[str, tuple[Leaf, FactorLeaf, FactorLeaf]]:
     """Path of a kernel → the base's, and the two halves of its adapters, for adapters of all layers."""
     found = {}
-    for path, leaf in model.leaves.items():
-        if isinstance(leaf, MergedLeaf):
-            layers = [factors for factors in leaf.factors if factors]
-            down, up = tuple(layer.down for layer in layers), tuple(layer.up for layer in layers)
-            found[path] = (leaf.base, FactorLeaf(down), FactorLeaf(up))
+    for path in model.adapters.paths:
+        leaf: MergedLeaf = model.leaves[path]
+        layers = [factors for factors in leaf.factors if factors]
+        down, up = tuple(layer.down for layer in layers), tuple(layer.up for layer in layers)
+        found[path] = (leaf.base, FactorLeaf(down), FactorLeaf(up))
     return found
 
 
-def _lora(leaves: Mapping[str, Leaf], rank: int, alpha: float, section: Section) -> Lora | None:
-    """None where adapters are not those of whole stacks of the decoder's linear maps."""
-    merged = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, MergedLeaf)}
+def _lora(merged: Mapping[str, Any], rank: int, alpha: float, section: Section) -> Lora | None:
+    """None where adapters are not those of whole stacks of the decoder's linear maps. merged: the leaves with them."""
     targets = tuple(name for name, path in PATHS.items() if f"{LAYERS}/{path}/kernel" in merged)
     if len(targets) < len(merged) or any(None in leaf.factors for leaf in merged.values()):
         return None
@@ -221,12 +230,15 @@ def _settings(directory: Path) -> Section:
 
 
 def _tensors(directory: Path) -> dict[str, LazyTensor]:
-    file = next((directory / name for name in WEIGHTS if (directory / name).exists()), None)
+    file = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
     if file is None:
         raise UserError(f"{directory}: no {' and no '.join(WEIGHTS)} beside {CONFIG}; the download is incomplete")
     tensors = (read_safetensors if file.suffix == ".safetensors" else read_torch)(file)
     if (directory / OTHERS).exists():
         tensors |= read_torch(directory / OTHERS)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES.values():
+            raise UserError(f"{tensor.file}: {name} is {tensor.dtype}; supported are {', '.join(DTYPES)}")
     return tensors
 
 

@@ -1,5 +1,6 @@
 """A local directory for whatever a person calls a model."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ def local_directory(path: Any, key: str) -> Path:
       UserError: neither here nor to be had from the hub.
     """
     directory = Path(path)
-    if directory.is_dir():
+    if os.path.isdir(directory):
         return directory
-    if directory.exists() or not HUB_ID.fullmatch(str(path)):
+    if os.path.exists(directory) or not HUB_ID.fullmatch(str(path)):
         raise UserError(f"{key}: {path} is neither a directory nor a hub id (owner/name)")
     from huggingface_hub import HfApi, snapshot_download
 

@@ -113,14 +113,16 @@ class StoredModel:
         )
 
 
-def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> StoredModel:
+def open_model(
+    path: Any, vision_path: Any = None, key: str = "model.path", above: tuple[Path, ...] = ()
+) -> StoredModel:
     """Read configs and headers of a model and check that they fit each other.
 
     Args:
       path: Hugging Face directory, hub id, adapters of PEFT, or a directory written by this project (may be gs://).
       vision_path: directory or hub id of the CLIP tower. Used where the checkpoint has no tower of its own,
         as liuhaotian/llava-v1.5-7b; left alone otherwise. None: what config.json names.
-      key: the setting that path came from, for messages.
+      key: the setting that path came from, for messages. above: the adapters that this is to be the base of.
 
     Raises:
       UserError: what is wrong, in one line.
@@ -129,8 +131,13 @@ def open_model(path: Any, vision_path: Any = None, key: str = "model.path") -> S
         return _open_orbax(path, vision_path)
     directory = _adapter_in_the_cloud(path) or local_directory(path, key)
     if is_adapter(directory):
+        if directory.resolve() in above:
+            raise UserError(
+                f"{above[0]}: base_model_name_or_path leads back to {directory}; write the base model's place"
+            )
         tower = vision_path or vision_path_of(directory) or None
-        base = open_model(base_of(directory), tower, f"{directory}: base_model_name_or_path")
+        where = f"{directory}: base_model_name_or_path"
+        base = open_model(base_of(directory), tower, where, (*above, directory.resolve()))
         return open_adapter(base, directory)
     file = directory / "config.json"
     raw = read_json(file)

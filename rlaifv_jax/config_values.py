@@ -109,7 +109,8 @@ def check_lora(config: Any) -> None:
         raise UserError(f"lora.dropout is {config.lora.dropout}; it must lie in 0 … 1, below 1")
     targets = tuple(config.lora.targets)
     if not targets or len(set(targets)) != len(targets) or not set(targets) <= PATHS.keys():
-        raise UserError(f"lora.targets is {targets!r}; give one or more of {', '.join(PATHS)}")
+        some = '--config.lora.targets=\'("q_proj", "v_proj")\''
+        raise UserError(f"lora.targets is {targets!r}; give one or more of {', '.join(PATHS)}, as in {some}")
     if config.train.vision:
         raise UserError(
             "train.vision is set, but with lora.rank the image tower stays as it is; leave one of the two out"

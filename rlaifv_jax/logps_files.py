@@ -119,7 +119,7 @@ def add_to_text(table: pa.Table, entries: Sequence[list[Any]], before: Sequence[
     table, texts = _without(table), []
     for text, entry, count in zip(table["text"].to_pylist(), entries, before, strict=True):
         known, zeros = json.loads(text), [0.0] * count
-        parts = {name: known[name] for name in ("question", "chosen", "rejected")}
+        parts = {name: known.get(name) or "" for name in ("question", "chosen", "rejected")}
         parts["logps"] = [*entry[:2], zeros + entry[2], *entry[3:5], zeros + entry[5]]
         parts = parts | known | parts  # what else there was comes behind
         texts.append(json.dumps(parts))

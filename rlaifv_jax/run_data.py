@@ -58,7 +58,7 @@ def open_datasets(config: Any, model: StoredModel, encoder: Encoder, output_dir:
         scan,
         encoder=encoder,
         image_size=model.config.image_size,
-        aspect_ratio=aspect_ratio(config, model),
+        aspect_ratio="squash" if config.data.augment else aspect_ratio(config, model),
         differences=differences,
         workers=config.data.workers,
         cache_dir=output_dir / "cache",

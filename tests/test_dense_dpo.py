@@ -16,7 +16,7 @@ from rlaifv_jax.data.differences import MODES
 from rlaifv_jax.data.schema import open_source
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.logprobs import logprobs
-from rlaifv_jax.logps_files import find_shards, read
+from rlaifv_jax.logps_files import add_to_text, find_shards, read
 from rlaifv_jax.prepare import prepare
 from rlaifv_jax.train import train
 from tests import world
@@ -241,3 +241,19 @@ def test_log_probs_of_somebody_else_are_replaced(paths, computed):
     assert open_source(str(output)).reference(0).chosen_sum == pytest.approx(
         float(expected.per_target(0)[0].sum()), rel=1e-4
     )
+
+
+def test_what_else_a_text_holds_is_kept_and_a_question_may_be_missing():
+    texts = [json.dumps({"note": 1, "chosen": "a", "rejected": "b", "logps": 3})]
+    written = add_to_text(pa.table({"text": texts}), [[-1.0, -1.0, [-1.0], -2.0, -2.0, [-2.0]]], [2])
+    found = json.loads(written["text"][0].as_py())
+    assert list(found) == ["question", "chosen", "rejected", "logps", "note"]
+    assert found["question"] == ""
+    assert found["logps"] == [-1.0, -1.0, [0.0, 0.0, -1.0], -2.0, -2.0, [0.0, 0.0, -2.0]]
+
+
+def test_log_probs_that_are_no_lists_are_refused(paths):
+    rows = pq.read_table(paths["plain"]).append_column("logps", pa.array(["[1, 1, 5, 1, 1, 5]"] * COUNT))
+    pq.write_table(rows, paths["folder"] / "scalar.parquet")
+    with pytest.raises(UserError, match="expected JSON of six values"):
+        open_source(str(paths["folder"] / "scalar.parquet")).reference(0)

@@ -15,6 +15,7 @@ import numpy as np
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Encoded
 
+MOST_MEETINGS = 2**17  # of equal tokens in two answers; more have only answers that loop
 MIN_MATCH = 3  # equal tokens in a row that count as unchanged
 MODES = ("answers", "difflib_autojunk", "padded_batch")
 
@@ -26,7 +27,8 @@ class Differences:
     """How answers are compared. Picklable; its repr says all that decides the marks.
 
     mode:
-      'answers': the answers' own tokens, and nothing else.
+      'answers': the answers' own tokens, and nothing else. Where these say the same over and over, which would take
+        minutes, frequent tokens start no match, as in the next mode.
       'difflib_autojunk': whole conversations without their first token, with difflib's shortcut that tokens which are
         frequent in 200 and more start no match (utils/diff_lib.py of RLAIF-V and Muffin). So the prompt matters.
       'padded_batch': the same after the shorter conversation is padded to the longer, as in the original's batches.
@@ -42,7 +44,8 @@ class Differences:
         """Of an encoded pair: bool[targets] for chosen and rejected answer, true for changed tokens."""
         chosen, rejected = encoded.answers
         if self.mode == "answers":
-            return changed(chosen.tokens[chosen.labels], rejected.tokens[rejected.labels], autojunk=False)
+            answers = chosen.tokens[chosen.labels], rejected.tokens[rejected.labels]
+            return changed(*answers, autojunk=_meetings(*answers) > MOST_MEETINGS)
         prefix = encoded.prefix
         if self.spread_image:
             prefix = np.repeat(prefix, np.where(prefix == IMAGE_TOKEN, encoded.image_tokens, 1))
@@ -71,6 +74,13 @@ def changed(chosen: np.ndarray, rejected: np.ndarray, *, autojunk: bool) -> Mark
             marks[1][here:first] = True
         here, there = first + size, second + size
     return marks
+
+
+def _meetings(one: np.ndarray, other: np.ndarray) -> int:
+    """Pairs of equal tokens: what difflib looks at, once for every stretch that it finds."""
+    tokens, counts = np.unique(one, return_counts=True)
+    others = dict(zip(*(values.tolist() for values in np.unique(other, return_counts=True)), strict=True))
+    return sum(count * others.get(token, 0) for token, count in zip(tokens.tolist(), counts.tolist(), strict=True))
 
 
 def changed_in_rows(chosen: np.ndarray, rejected: np.ndarray, *, length: int, pad: int) -> Marks:

@@ -70,7 +70,7 @@ def detect(columns: Sequence[str], first: Row) -> Form | None:
 def _json_object(value: Any) -> dict[str, Any]:
     try:
         parsed = json.loads(value) if isinstance(value, str) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
 

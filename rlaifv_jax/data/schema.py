@@ -133,6 +133,8 @@ class Source:
             values = json.loads(stored) if isinstance(stored, str) else stored
             values = values["logps"] if isinstance(values, Mapping) else values
             w_sum, w_mean, w_tokens, r_sum, r_mean, r_tokens = values
+            if not (isinstance(w_tokens, Sequence) and isinstance(r_tokens, Sequence)):
+                raise TypeError("the log-probs of tokens are no list")
             return StoredLogps(
                 float(w_sum),
                 float(w_mean),
@@ -141,7 +143,7 @@ class Source:
                 float(r_mean),
                 np.asarray(r_tokens, np.float64),
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(
                 f"data: {self.path}, row {row}, column 'logps': expected JSON of six values "
                 f"[sum, mean, [per token], sum, mean, [per token]]: {error}"

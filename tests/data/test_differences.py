@@ -1,6 +1,7 @@
 """Marks of changed tokens: against values that the original was run on, and against difflib itself."""
 
 import itertools
+import time
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -171,3 +172,14 @@ def test_only_the_replaced_segment_of_a_correction_is_marked(before, after, repl
         assert places(marks) == [list(segment), [len(before), len(before) + 1]]
     else:
         assert places(marks) == [[], []]
+
+
+@pytest.mark.parametrize("answers", [([1] * 2000, [1, 2] * 1000), ([1, 2, 3, 4, 5] * 400, [1, 2, 3, 4, 6] * 400)])
+def test_answers_that_loop_take_no_minutes(answers):
+    chosen, rejected = (np.array(tokens, np.int32) for tokens in answers)
+    pair = [Answer(tokens, np.ones(len(tokens), bool)) for tokens in (chosen, rejected)]
+    started = time.perf_counter()
+    marks = Differences("answers", spread_image=False, pad=0).marks(Encoded(chosen[:3], tuple(pair), (False, False), 0))
+    assert time.perf_counter() - started < 5  # 65 s without the bound
+    assert [len(each) for each in marks] == [len(chosen), len(rejected)]
+    assert all(each.any() for each in marks)

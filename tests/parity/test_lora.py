@@ -1,6 +1,7 @@
 """Adapters against PEFT beside transformers' LLaVA, float32."""
 
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from convert.__main__ import main as convert_main
 from convert.adapter_files import export_adapter, write_adapter
 from convert.adapters import apart
 from convert.load import open_model
@@ -249,3 +251,39 @@ def test_adapters_of_another_model(adapted, tmp_path, tokenizer_dir):
     (missing / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match="the download is incomplete"):
         open_model(missing)
+
+
+def test_adapters_over_adapters(adapted, tmp_path, capsys):
+    """Those above alone are exported, with a word on what PEFT makes of such a base."""
+    _, base, directory = adapted
+    rng = np.random.default_rng(0)
+    plan = lora.overlay(base.blueprint, Lora(2, 32.0, 0.0, ("q_proj",), ""))
+    shapes = {path: leaf.shape for path, leaf in flat(plan.shapes).items() if lora.ADAPTER in path}
+    values = {path: rng.normal(0, 0.1, shape).astype(np.float32) for path, shape in shapes.items()}
+    write_adapter(tmp_path / "above", values, base, Lora(2, 32.0, 0.0, ("q_proj",), ""), str(directory))
+    above = open_model(tmp_path / "above")
+    assert above.adapters.bases == (str(directory), str(base.directory))
+    export_adapter(above, tmp_path / "exported", "original", "keep")
+    assert "which PEFT does not follow" in capsys.readouterr().err
+    beside = flat(apart(above).blueprint.shapes)
+    assert {path for path in beside if lora.ADAPTER in path} == set(shapes)
+    for path, leaf in flat(on_one_device(above)).items():
+        np.testing.assert_array_equal(leaf, flat(on_one_device(open_model(tmp_path / "exported")))[path], err_msg=path)
+
+
+def test_a_base_is_not_written_over(adapted, tmp_path, monkeypatch, capsys):
+    _, base, directory = adapted
+    for where in (base.directory, base.directory.parent):
+        arguments = ["convert", "export", str(directory), str(where), "--layout", "original", "--force"]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as ended:
+            convert_main()
+        assert ended.value.code == 2
+        assert re.search("is what the adapters lie beside|contains SRC|is no model", capsys.readouterr().err)
+
+
+def test_a_circle_of_adapters(adapted, tmp_path):
+    damage(adapted[2], tmp_path / "one", base_model_name_or_path="../two")
+    damage(adapted[2], tmp_path / "two", base_model_name_or_path="../one")
+    with pytest.raises(UserError, match="base_model_name_or_path leads back to"):
+        open_model(tmp_path / "one")
