@@ -24,9 +24,9 @@ from rlaifv_jax.data.packing import (
 from rlaifv_jax.data.rows import RowShape
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.jaxpr_flops import dot_flops
-from rlaifv_jax.job import Job, make_step, plan_rows
+from rlaifv_jax.job import Job, make_step, plan_rows, trained_parts
 from rlaifv_jax.models.blueprint import Blueprint, blueprint
-from rlaifv_jax.models.families import Family, Trained
+from rlaifv_jax.models.families import Family
 from rlaifv_jax.ops.attention import KERNELS, Layout
 from rlaifv_jax.ops.flash import kernel_flops
 
@@ -111,7 +111,7 @@ def model_flops(job: SliceJob, *, trained: bool) -> float:
     prefix, answers = job.sizes.tokens[places] - targets, np.stack([half, targets - half], axis=1)
     config, images = job.model.config, job.sizes.images[places]
     if trained:
-        parts = Trained.of(job.job.config)
+        parts = trained_parts(job.job.config)
         return float(np.sum(flops.row_flops(config, prefix, answers, targets, images, parts)))
     forward = flops.decoder_flops(config.decoder, prefix, answers, targets) + images * flops.image_flops(config)
     return float(np.sum(forward)) / job.job.config.train.accumulate

@@ -18,6 +18,7 @@ from rlaifv_jax.losses import Objective
 from rlaifv_jax.models import lora
 from rlaifv_jax.models.families import Trained
 from rlaifv_jax.models.layers import Compute
+from rlaifv_jax.models.lora import Lora
 from rlaifv_jax.ops.attention import default_backend
 from rlaifv_jax.step import Step
 
@@ -48,6 +49,13 @@ class Job:
         return Batch(*(jax.ShapeDtypeStruct((accumulate, *x.shape), x.dtype, sharding=where) for x in rows))
 
 
+def trained_parts(config: Any) -> Trained:
+    """What a training config trains."""
+    keys = config.lora
+    adapters = Lora(keys.rank, keys.alpha, keys.dropout, tuple(keys.targets), keys.base) if keys.rank else None
+    return Trained(config.train.vision, config.train.projector, adapters)
+
+
 def plan_rows(config: Any, model: Any, sizes: Sizes, deal: Deal, *, steps: int, unit: int, longest: int) -> Fit:
     """Row length, pairs in a row and rows in a step as a config wants them; see `fit_rows`. model: its own config."""
     return fit_rows(
@@ -59,7 +67,7 @@ def plan_rows(config: Any, model: Any, sizes: Sizes, deal: Deal, *, steps: int, 
         longest=longest,
         longest_row=config.train.longest_row,
         pairs_per_row=config.train.pairs_per_row,
-        image_cost=flops.image_cost(model, Trained.of(config)),
+        image_cost=flops.image_cost(model, trained_parts(config)),
     )
 
 
@@ -89,9 +97,9 @@ def make_step(config: Any, model: Any, mesh: Mesh) -> tuple[Step, tuple[str, ...
         config.dpo.reference_free,
     )
     compute = Compute(backend, config.attention.tower or backend, config.train.remat, config.train.vocab_block)
-    trained = Trained.of(config)
-    plan, frozen = model.blueprint, model.family.untrained(trained)
-    if trained.lora:
-        plan = lora.overlay(plan, trained.lora)
+    parts = trained_parts(config)
+    plan, frozen = model.blueprint, model.family.untrained(parts)
+    if parts.lora:
+        plan = lora.overlay(plan, parts.lora)
         frozen += lora.untrained(plan)
-    return Step(plan, objective, compute, config.precision.compute, trained.lora, config.seed), frozen
+    return Step(plan, objective, compute, config.precision.compute, parts.lora, config.seed), frozen

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from rlaifv_jax import flops, parallel
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.job import trained_parts
 from rlaifv_jax.metrics import RunLog, named
-from rlaifv_jax.models.families import Trained
 from rlaifv_jax.optim import Optim, schedule
 from rlaifv_jax.prepare import Run
 
@@ -125,7 +125,7 @@ class Journal:
             index.answer_lengths[places],
             index.target_counts[places].sum(axis=1),
             index.images[places],
-            Trained.of(self.run.config),
+            trained_parts(self.run.config),
         )
         return {
             "seconds_per_step": seconds / steps,

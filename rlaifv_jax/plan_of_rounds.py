@@ -15,7 +15,8 @@ import jax
 from rlaifv_jax import flops, published
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.models.families import Trained, parse_text
+from rlaifv_jax.job import trained_parts
+from rlaifv_jax.models.families import parse_text
 from rlaifv_jax.rounds import State
 
 PROMPT, ANSWER, CLAIMS, CLAIM, PAIRS = 60, 75, 10, 20, 1.34
@@ -165,7 +166,7 @@ def _train(sizes: Any, training: Any) -> float:
     """Operations of an update on one pair."""
     branches, targets = PAIR
     prefix, images = [sizes.image_tokens + PROMPT], [bool(sizes.image_tokens)]
-    return float(flops.row_flops(sizes, prefix, [branches], [targets], images, Trained.of(training))[0])
+    return float(flops.row_flops(sizes, prefix, [branches], [targets], images, trained_parts(training))[0])
 
 
 def _write(sizes: Any, prompt: int, answers: int, length: int) -> float:

@@ -29,7 +29,7 @@ from rlaifv_jax.data.packing import Sizes
 from rlaifv_jax.data.schema import Example, Source
 from rlaifv_jax.errors import UserError
 
-VERSION = 4  # raise when the meaning of a scan changes: old files are then ignored
+VERSION = 5  # raise when the meaning of a scan changes: old files are then ignored
 CHUNK = 32  # rows a worker takes at a time
 POOL_FROM = 512  # fewer rows are checked sooner than worker processes have started
 ARRAYS = (
@@ -106,8 +106,8 @@ def scan(
     under a key of files, encoder settings, image size, differences and `VERSION`. Images that lie beside the data are
     read in the scan, yet changing one does not change the key.
     """
-    key: tuple[Any, ...] = (VERSION, source.identity, source.objective, len(source), encoder.fingerprint, image_size)
-    key += (aspect_ratio, differences) if differences else (aspect_ratio,)
+    read = (source.identity, source.objective, len(source))
+    key = (VERSION, *read, encoder.fingerprint, image_size, aspect_ratio, differences)
     file = None
     if cache_dir is not None:
         file = epath.Path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
@@ -269,12 +269,11 @@ def _save(file: epath.Path, index: Index) -> None:
         "data_fingerprint": index.data_fingerprint,
         "bad": [asdict(record) for record in index.bad],
     }
-    stored = [name for name in ARRAYS if name != "changed" or index.changed.size]  # so files of plain DPO stay the same
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
-        **{name: getattr(index, name) for name in stored},
+        **{name: getattr(index, name) for name in ARRAYS},
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")  # two runs that share a folder do not collide
@@ -292,10 +291,7 @@ def _load(file: epath.Path) -> Index | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
             bad = tuple(BadRowRecord(**record) for record in facts.pop("bad"))
-            arrays = {"changed": np.zeros((len(stored["rows"]), 0), np.uint8)} | {
-                name: stored[name] for name in ARRAYS if name in stored
-            }
-            return Index(**facts, bad=bad, **arrays)
+            return Index(**facts, bad=bad, **{name: stored[name] for name in ARRAYS})
     except Exception as error:  # a damaged file can raise anything
         tqdm.write(f"data: {file} cannot be read ({error}); checking the data again", file=sys.stderr)
         return None

@@ -39,11 +39,6 @@ class Trained(NamedTuple):
     projector: bool = True
     lora: Lora | None = None
 
-    @classmethod
-    def of(cls, config: Any) -> "Trained":
-        """As a training config says."""
-        return cls(config.train.vision, config.train.projector, Lora.of(config))
-
 
 @dataclass(frozen=True)
 class Family:

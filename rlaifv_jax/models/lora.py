@@ -52,14 +52,6 @@ class Lora:
     def scale(self) -> float:
         return self.alpha / self.rank
 
-    @classmethod
-    def of(cls, config: Any) -> "Lora | None":
-        """As a training config says; None where all of the decoder is trained."""
-        keys = config.lora
-        if keys.rank == 0:
-            return None
-        return cls(keys.rank, keys.alpha, keys.dropout, tuple(keys.targets), keys.base)
-
 
 class Adapter(nnx.Module):
     """The adapters of one linear map in all layers, stacked. keys: of dropout, uint32[L, 2]; None for none."""
