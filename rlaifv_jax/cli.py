@@ -125,6 +125,8 @@ def config_command(
             return flags.FLAGS(argv)
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+            # A config file that raises is told with its traceback, whose last line says why.
+            reason = re.sub(r"Error whilst parsing config file: .*? \w*(?:Error|Exception): ", "", reason)
             say(f"error: {reason.strip(chr(34))}: see --help for all keys")
             raise SystemExit(2) from None
 

@@ -62,3 +62,11 @@ def test_a_mistake_is_one_line(paths, tmp_path, settings, message):
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line
+
+
+def test_an_unknown_recipe_is_one_line():
+    command = [sys.executable, "-m", "rlaifv_jax.train", "--config=configs/rlhfv.py:draft"]
+    done = world.run(command)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("configs/rlhfv.py:draft is not known; choose one of readme, paper: see --help for all keys")
