@@ -44,13 +44,18 @@ def get_config() -> ConfigDict:
     config.question.mismatch = "repair"  # where claims and questions are not as many; or 'report', 'zip'
     config.legacy_bullet_parsing = False  # read lists as the original does, first letters lost and all
 
-    # The labeler: any vision-language model of this project.
-    config.score = ConfigDict({"input": "", "model": "", "vision_path": "", "template": ""})
+    # The labeler: any vision-language model of this project, or one behind an OpenAI-compatible server.
+    config.score = ConfigDict({"input": "", "model": "", "server": "", "vision_path": "", "template": ""})
     config.score.prompt = ""  # template file; empty: '{question} Please answer yes or no.'
     config.score.image_aspect_ratio = ""  # as the family generates; or 'pad', 'crop', 'squash'
     config.score.row_length = 0  # positions of a row that several pictures share; 0: a row for each, of at most
     config.score.longest_row = 4096  # so many. Claims that do not fit go to another row, behind the picture again
     config.score.update({"dtype": "", "tensor": 0})
+    config.score.verdict = "logprobs"  # of a server: by the first token's probabilities; or by the 'text' of the reply
+    config.score.top_logprobs = 20  # of the likeliest tokens that a server tells of; some tell fewer
+    config.score.max_new_tokens = 8  # of a reply in text; its first word counts
+    config.score.require_model = False  # whether a reply by a model of another name is an error
+    config.score.update({"requests_per_minute": 0.0, "concurrency": 8, "retries": 6, "timeout": 120.0})  # server
 
     config.pairs = ConfigDict({"answers": "", "feedback": ""})  # empty: what the stages before have written
     config.pairs.score = "rejected_count"  # or 'claim_fraction', with pairs.difference=0.01 or so

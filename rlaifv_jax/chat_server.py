@@ -8,17 +8,19 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from rlaifv_jax.errors import UserError
 
+T = TypeVar("T")
+Message = Mapping[str, Any]  # of the protocol
+
 REFUSED = (400, 413, 422)  # statuses: of one request
 PASSING = (408, 409, 429)  # and 5xx; the client has tried again already
 NO_MONEY = "insufficient_quota"  # a code that comes with 429 and does not pass
-FIRST = 8  # requests; if not one of them is taken, something is wrong with all
 PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds, before a reply that is none is asked for again
 
 
@@ -97,12 +99,19 @@ class ChatServer:
         parts = urlsplit(self.address)
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
-    def ask(self, messages: Sequence[Mapping[str, str]], stop: threading.Event | None = None, **how: Any) -> Said:
+    def ask(self, messages: Sequence[Message], stop: threading.Event | None = None, /, **how: Any) -> Said:
         """One reply. stop: ends all waiting here. how: model, temperature and so on, as the client takes them.
 
         Raises:
           ChatError: there is none.
         """
+        return self.ask_for(said, messages, stop, **how)
+
+    def ask_for(
+        self, read: Callable[[Any], T], messages: Sequence[Message], stop: threading.Event | None = None, /, **how: Any
+    ) -> T:
+        """The same. read: makes of the client's reply what is wanted, as `said` does; for what it cannot read it raises
+        ValueError, TypeError, AttributeError or LookupError, and the request is sent again."""
         import openai
 
         last = ""
@@ -113,7 +122,7 @@ class ChatServer:
             if stop and stop.is_set():
                 raise ChatError("stopped before it was sent")
             try:
-                return _said(self.client.chat.completions.create(messages=messages, **how))  # type: ignore[arg-type]
+                return read(self.client.chat.completions.create(messages=messages, **how))  # type: ignore[arg-type]
             except openai.APIStatusError as error:
                 raise _of_status(error) from None
             except openai.APIConnectionError as error:  # the client has tried again already
@@ -161,8 +170,8 @@ def _of_status(error: Any) -> ChatError:
     return Denied(line, status)
 
 
-def _said(reply: Any) -> Said:
-    """Raises what the caller takes for a garbled reply."""
+def said(reply: Any) -> Said:
+    """What a reply of the client says. Raises what the caller takes for a garbled reply."""
     if isinstance(reply, str):
         raise ValueError(f"text that is no JSON: {' '.join(reply.split())[:100]!r}")
     if not isinstance(reply.choices, list) or not reply.choices:

@@ -1,6 +1,7 @@
 """Ask a model the questions of a file, several times each: the candidates that feedback is made from.
 
     python -m rlaifv_jax.generate --model M --questions questions.jsonl --output answers.jsonl
+    python -m rlaifv_jax.generate --server http://host:8000/v1 --model NAME --questions Q --output A
 
 By default ten answers to each question at temperature 0.7, up to 512 tokens, as RLAIF-V makes its candidates.
 With --temperature 0 or --num-beams 3 there is one.
@@ -16,6 +17,11 @@ start the same command on each; they share the questions, and OUTPUT must be on 
 in OUTPUT.candidates.jsonl.
 
 An answer depends on the question, --seed and its number alone, not on what else is asked, when or where.
+
+--server asks an OpenAI-compatible server instead, a request for each answer; the key comes from OPENAI_API_KEY. A
+request that fails is sent again; then the run stops, and the same command goes on behind what is finished. What the
+server refuses for good becomes an `error` of that record. What nobody sets (--top-p) is as the server has it, and
+whether --seed gives the same answers again is up to it.
 """
 
 import argparse
@@ -30,11 +36,16 @@ from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, chang
 from rlaifv_jax.sampling.settings import Sampling, check_samples, drawing, said_by
 
 SAMPLES, TEMPERATURE, NEW_TOKENS = 10, 0.7, 512  # of llava15_diverse_gen.sh
+BY_SERVER = ("temperature", "top_p", "max_new_tokens", "stop")  # that OpenAI's protocol has, of `Sampling`
+ON_DEVICES = ("vision_path", "template", "image_aspect_ratio", "dtype", "cache", "tensor", "slots", "branches")
+OF_SEVERAL = ("best_of", "reference", "policy")
+PATIENCE = {"requests_per_minute": 0.0, "concurrency": 8, "retries": 6, "timeout": 120.0}
 
 
 def generate(given: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     from rlaifv_jax import parallel
+    from rlaifv_jax.answers import LocalAnswers
     from rlaifv_jax.asking import Asking
     from rlaifv_jax.data.questions import Questions
     from rlaifv_jax.records.answer_file import is_complete
@@ -47,11 +58,14 @@ def generate(given: argparse.Namespace) -> int:
         return best_of(given)
     questions = Questions(given.questions, given.start, given.end, given.image_folder)
     parallel.initialize()
-    speaker = Speaker(given.model, **speaker_options(given))
-    settings = candidates(speaker.defaults).changed(changes(given), speaker.defaults)
-    speaker.check_settings(settings)
-    samples = _samples(given, settings)
-    asking = Asking(given, speaker, questions, settings, samples)
+    if given.server:
+        asking = by_server(given, questions)
+    else:
+        speaker = Speaker(given.model, **speaker_options(given))
+        settings = candidates(speaker.defaults).changed(changes(given), speaker.defaults)
+        speaker.check_settings(settings)
+        samples = _samples(given, settings)
+        asking = Asking(given, LocalAnswers(given, speaker, questions, settings, samples), questions, samples)
     if is_complete(given.output, asking.identity):
         cli.say(f"{given.output} is complete; nothing to do (remove it to ask again)")
         errors = asking.report(given.output) if parallel.is_main() else 0
@@ -69,7 +83,49 @@ def check(given: argparse.Namespace) -> None:
         tensor=(given.tensor, 0),
         best_of=(given.best_of, 0),
     )
+    if given.server:
+        _check_server(given)
+    elif patience := [name for name in PATIENCE if getattr(given, name) is not None]:
+        raise UserError(f"--{patience[0].replace('_', '-')} is for requests to a --server, and none is given")
     _samples(given, candidates({}).changed(changes(given), {}))
+
+
+def _check_server(given: argparse.Namespace) -> None:
+    """Options that a server cannot take, or that mean nothing to one. Raises `UserError`."""
+    _line(given)
+    for name in (*ON_DEVICES, *(name for name in changes(given) if name not in BY_SERVER)):
+        if getattr(given, name):
+            raise UserError(f"--{name.replace('_', '-')} is for a model on these devices; a --server does not take it")
+    for name in OF_SEVERAL:
+        if getattr(given, name):
+            raise UserError(
+                f"--{name.replace('_', '-')}: let the --server answer first, then choose by `python -m "
+                "rlaifv_jax.feedback best_of_n`"
+            )
+
+
+def _line(given: argparse.Namespace) -> Any:
+    """The way to the server."""
+    from rlaifv_jax.server_requests import ServerOptions
+
+    patience = {name: getattr(given, name) for name in PATIENCE if getattr(given, name) is not None}
+    return ServerOptions(key="", server=given.server, model=given.model, **(PATIENCE | patience))
+
+
+def by_server(given: argparse.Namespace, questions: Any) -> Any:
+    """The `Asking` of a server."""
+    from rlaifv_jax.answers import ServerAnswers
+    from rlaifv_jax.asking import Asking
+
+    settings = candidates({}).changed(changes(given), {})
+    samples = _samples(given, settings)
+    decides = {
+        "temperature": settings.temperature,
+        "max_new_tokens": settings.max_new_tokens,
+        "top_p": getattr(given, "top_p", None),
+        "stop": list(settings.stop),
+    }
+    return Asking(given, ServerAnswers(_line(given), questions, decides, given.seed, samples), questions, samples)
 
 
 def _samples(given: argparse.Namespace, settings: Sampling) -> int:
@@ -133,6 +189,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--image-folder", default="", help="where relative picture paths may start, too")
     parser.add_argument("--fail-on-errors", action="store_true", help="exit with status 1 if a record has an error")
     add_model_flags(parser)
+    group = parser.add_argument_group("a server", "instead of a model on these devices")
+    group.add_argument("--server", default="", metavar="URL", help="where --model is served; OpenAI's protocol")
+    for name, kind, text in (
+        ("requests_per_minute", float, "0: no limit"),
+        ("concurrency", int, "requests at once"),
+        ("retries", int, "of a request that fails"),
+        ("timeout", float, "seconds without a byte of the reply"),
+    ):
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{text} (default {PATIENCE[name]:g})")
     add_sampling_flags(parser)
     group = parser.add_argument_group("speed", "changes no answer, but for rounding")
     group.add_argument("--slots", type=int, default=0, help="questions at once (default: what memory holds)")

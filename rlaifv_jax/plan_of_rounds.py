@@ -92,8 +92,8 @@ def _steps(config: Any, asked: int) -> list[Line]:
         ),
         Line(
             "feedback",
-            f"{claims:,} claims scored by {feedback.score.model}",
-            _read(labeler, PROMPT // 2, [CLAIM] * (n * CLAIMS), n * CLAIMS) / n,
+            f"{claims:,} claims scored {_by(feedback.score)}",
+            0.0 if feedback.score.server else _read(labeler, PROMPT // 2, [CLAIM] * (n * CLAIMS), n * CLAIMS) / n,
             0.0,
         ),
     ]
@@ -132,7 +132,7 @@ def _steps(config: Any, asked: int) -> list[Line]:
 
 
 def _by(section: Any) -> str:
-    if section.function:
+    if section.get("function"):
         return f"by {section.function}"
     return f"by {section.model}" + (f" at {section.server}" if section.server else "")
 

@@ -19,6 +19,7 @@ from rlaifv_jax.parallel import is_main
 from rlaifv_jax.plan import make_plan
 from rlaifv_jax.records.settings import write_whole
 from rlaifv_jax.sampling.load import check_model
+from rlaifv_jax.server_requests import PATIENCE
 
 EXAMPLE = 1000  # pairs, to see whether there is anything to train
 BY_LABELER = "rlaifv_jax.selection:by_labeler"
@@ -31,7 +32,7 @@ FREE = (
     "feedback.image_folder",
     *(f"feedback.policy.{key}" for key in ("slots", "branches", "tensor")),
     *(f"feedback.{stage}.{key}" for stage in ("divide", "question") for key in DEVICES_AND_SERVERS),
-    "feedback.score.tensor",
+    *(f"feedback.score.{key}" for key in ("tensor", *PATIENCE)),
     *(f"training.{key}" for key in FREE_KEYS),
 )
 

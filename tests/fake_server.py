@@ -1,5 +1,6 @@
 """An OpenAI-compatible server over real HTTP that answers from a function, and misbehaves when told to."""
 
+import base64
 import json
 import threading
 import time
@@ -10,19 +11,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Reply = Callable[[str], str]
+Tokens = list[tuple[str, float]]  # and their log-probabilities, the likeliest first
 
 
 @dataclass
 class Server:
-    """answer: prompt → text. faults: what the next requests get instead: a status, 'garbage', 'empty', 'silent',
-    'hang', 'drop' (nothing at all), 'other' (by another model), 'two', which is a list of two, or 'mumble', which is
-    no list. lives: requests that it replies to before it drops all others; None: it does not die.
+    """answer: prompt → text. weigh: question, picture → what its first token may be, instead of `answer`; told where
+    the request asks for log-probabilities, as many as it asks for. lives: requests that it replies to before it drops
+    all others; None: it does not die. faults: what the next requests get instead: a status, 'garbage', 'empty',
+    'silent', 'hang', 'drop' (nothing at all), 'other' (by another model), 'two', which is a list of two, 'mumble',
+    which is no list, 'unweighed' (no log-probabilities) or 'overweight' (some that are none).
 
     `requests` holds the bodies that came in, `keys` their authorization, `together` the most that were answered at
     once.
     """
 
-    answer: Reply
+    answer: Reply = str
+    weigh: Callable[[str, bytes | None], Tokens] | None = None
     faults: list[Any] = field(default_factory=list)
     finish: str = "stop"
     pause: float = 0.0
@@ -54,13 +59,26 @@ class Server:
             return 200, b"{not json"
         if fault == "hang":
             time.sleep(3)
-        text = self.answer(body["messages"][-1]["content"])
+        question, picture = read_message(body["messages"][-1]["content"])
+        tokens = self.weigh(question, picture) if self.weigh else []
+        text = tokens[0][0] if tokens else self.answer(question)
         if fault == "two":
             text = "- one?\n- two?"
         if fault == "mumble":
             text = "hm."
         said = None if fault == "silent" else text
-        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": self.finish}
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": {"role": "assistant", "content": said},
+            "finish_reason": self.finish,
+        }
+        if tokens and body.get("logprobs") and fault != "unweighed":
+            shift = 5.0 if fault == "overweight" else 0.0
+            top = [
+                {"token": token, "logprob": value + shift, "bytes": None}
+                for token, value in tokens[: body["top_logprobs"]]
+            ]
+            choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
         return 200, json.dumps(
             {
                 "id": "1",
@@ -71,6 +89,16 @@ class Server:
                 "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
             }
         ).encode()
+
+
+def read_message(content: str | list[dict[str, Any]]) -> tuple[str, bytes | None]:
+    """Text and picture of a user's message."""
+    if isinstance(content, str):
+        return content, None
+    found = {part["type"]: part[part["type"]] for part in content}
+    head, _, data = found["image_url"]["url"].partition(";base64,")
+    assert head.startswith("data:image/")
+    return found.get("text", ""), base64.b64decode(data, validate=True)
 
 
 @contextmanager

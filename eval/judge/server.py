@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from eval.judge.cache import ReplyCache
 from eval.judge.request import Request, Verdict
 from eval.judge.trial import HOTTER, Trial, joined
-from rlaifv_jax.chat_server import FIRST, ChatError, ChatServer, Denied, NoReply, Said, is_address
+from rlaifv_jax.chat_server import ChatError, ChatServer, Denied, NoReply, Said, is_address
 from rlaifv_jax.data.ahead import ahead
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.server_requests import FIRST, FirstReplies
 
 T = TypeVar("T")
 
@@ -110,7 +111,6 @@ class ServerJudge:
         self, asked: Iterable[tuple[Any, Request]], parse: Callable[[str], T | None]
     ) -> Iterator[tuple[Any, Verdict[T]]]:
         line, many, stop = self.line, self.options.concurrency, threading.Event()
-        held: list[tuple[Any, Verdict[T]]] = []  # failures, as long as the server has said nothing
 
         def judge(one: tuple[Any, Request]) -> tuple[Any, Trial[T]]:
             trial = self.trial(one[1], parse)
@@ -127,28 +127,25 @@ class ServerJudge:
                     return
                 yield one
 
-        with closing(ahead(judge, until_denied(), threads=many, most=2 * many)) as judged:  # type: ignore[type-var]
-            try:
-                for tag, trial in judged:
-                    verdict = trial.verdict()
-                    line.models.update(reply.model for reply in verdict.replies if reply.model)
-                    line.heard = line.heard or trial.paid
-                    if line.denied:
-                        raise line.denied
-                    if verdict.error and not line.heard and not all(reply.cached for reply in verdict.replies):
-                        held.append((tag, verdict))
-                        if len(held) == FIRST:
-                            raise UserError(f"the judge answers none of the first {FIRST} requests: {verdict.error}")
-                        continue
-                    if line.heard:
-                        yield from held
-                        held.clear()
-                    yield tag, verdict
-            finally:
-                stop.set()  # threads that wait to send something; replies under way are kept, but after Ctrl-C
-        if line.denied:
-            raise line.denied
-        yield from held
+        def judged() -> Iterator[tuple[Any, Trial[T]]]:
+            found = ahead(judge, until_denied(), threads=many, most=2 * many)
+            with closing(found):  # type: ignore[type-var]
+                try:
+                    for tag, trial in found:
+                        line.models.update(reply.model for reply in trial.replies if reply.model)
+                        if line.denied:
+                            break
+                        yield tag, trial
+                finally:
+                    stop.set()  # threads that wait to send something; replies under way are kept, but after Ctrl-C
+            if line.denied:
+                raise line.denied
+
+        def none_taken(trial: Trial[T]) -> UserError:
+            return UserError(f"the judge answers none of the first {FIRST} requests: {trial.verdict().error}")
+
+        for tag, trial in line.first.sift(judged(), _shows, none_taken):
+            yield tag, trial.verdict()
 
     def _attempt(self, trial: Trial[Any], stop: threading.Event) -> None:
         request = trial.request
@@ -167,11 +164,18 @@ class ServerJudge:
         return [{"role": role, "content": text} for role, text in parts if text]
 
 
+def _shows(trial: Trial[Any]) -> bool | None:
+    """Whether the server takes requests, as far as one tells."""
+    if trial.paid:
+        return True
+    return False if trial.verdict().error and not all(reply.cached for reply in trial.replies) else None
+
+
 class Line:
     """The way to a server, and what has become of it.
 
-    models: see `ServerJudge`. heard: whether it has replied. denied: why it takes nothing at all. dead: why nothing is
-    sent any more.
+    models: see `ServerJudge`. first: holds failures back until it has replied. denied: why it takes nothing at all.
+    dead: why nothing is sent any more.
     """
 
     def __init__(self, options: JudgeOptions):
@@ -184,7 +188,7 @@ class Line:
             setting="the judge's server",
         )
         self.models: Counter[str] = Counter()
-        self.heard = False
+        self.first = FirstReplies()
         self.denied: UserError | None = None
         self.dead = ""
         self._silent = 0  # requests in a row that nobody replied to

@@ -9,12 +9,14 @@
     pairs        scores → preference pairs, for training          OUTPUT_DIR/pairs
     all          these, one after the other, from answers or from questions (which are asked first)
     best_of_n    answers → the best one to each question          OUTPUT_DIR/best_of_n
+    agreement    score sets of several labelers → how far they agree; takes no config, see `agreement --help`
 
 Every stage reads files and writes files, in shards, with the original's fields (docs/data.md). Kill it at any time:
 the same command goes on behind what is finished, and the files come out the same. What is complete is left alone. On
 several hosts start the same command on each; they share the shards.
 """
 
+import sys
 from typing import Any
 
 from rlaifv_jax import cli
@@ -33,6 +35,12 @@ def feedback(stage: str, config: Any) -> None:
 
 def main() -> None:
     """Entry of the console script `rlaifv-feedback`."""
+    if sys.argv[1:2] == ["agreement"]:
+        from rlaifv_jax.feedback.agreement.command import command, parse_arguments
+
+        given = parse_arguments(sys.argv[2:])
+        sys.exit(cli.guard(lambda: command(given)))
+
     from absl import flags
 
     def define() -> None:

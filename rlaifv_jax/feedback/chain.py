@@ -13,6 +13,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import prompts
 from rlaifv_jax.feedback.best_of_n import BestOptions, best_of_n
 from rlaifv_jax.feedback.by_question import ByQuestion
+from rlaifv_jax.feedback.by_server import ServerScore
 from rlaifv_jax.feedback.divide import Divide
 from rlaifv_jax.feedback.fields import owner_of
 from rlaifv_jax.feedback.functions import Named, load_function
@@ -28,6 +29,9 @@ from rlaifv_jax.records.answer_file import read_records
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling.load import check_model
 from rlaifv_jax.sampling.settings import CACHE_DTYPES, DTYPES
+from rlaifv_jax.server_requests import ServerOptions
+
+ON_DEVICES = ("vision_path", "template", "image_aspect_ratio", "dtype")  # of a labeler; its server decides these
 
 
 class Feedback:
@@ -136,7 +140,8 @@ class Feedback:
         self._question()
         self._score(Pictures([]))
         self._making()
-        check_model(self.config.score.model, "score.model", sees=True)
+        if not self.config.score.server:
+            check_model(self.config.score.model, "score.model", sees=True)
         for stage in ("divide", "question"):
             if not (self.config[stage].function or self.config[stage].server):
                 check_model(self.config[stage].model, f"{stage}.model")
@@ -159,9 +164,19 @@ class Feedback:
             mismatch=section.mismatch,
         )
 
-    def _score(self, pictures: Pictures) -> Score:
+    def _score(self, pictures: Pictures) -> Score | ServerScore:
         section = self.config.score
-        return Score(section.model, _reading(section), prompts.load("check", section.prompt), pictures)
+        prompt = prompts.load("check", section.prompt)
+        if not section.server:
+            return Score(section.model, _reading(section), prompt, pictures)
+        for name in ON_DEVICES:
+            if section[name]:
+                raise UserError(f"score.{name} is set, but score.server decides that; leave it empty")
+        line = ServerOptions(
+            key="score", **{field.name: section[field.name] for field in fields(ServerOptions) if field.name != "key"}
+        )
+        own = ("verdict", "top_logprobs", "max_new_tokens", "require_model")
+        return ServerScore(line, prompt, pictures, **{name: section[name] for name in own})
 
     def _making(self) -> Making:
         section = self.config.pairs

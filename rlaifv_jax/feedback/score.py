@@ -87,7 +87,7 @@ class Score:
         order = [number for number, one in enumerate(asked) if one.prompts]
         for number, one in enumerate(asked):
             if number not in done and not one.prompts:
-                yield number, [self._failed(item, one.faults[item["question"]]) for item in one.items]
+                yield number, [failed(item, one.faults[item["question"]], self.model) for item in one.items]
         found = self.forward.next_tokens(
             [branched(self.speaker.prompter, list(asked[number].prompts.values())) for number in order],
             lambda place: pixels(self.speaker, self.pictures, asked[order[place]].items[0]),
@@ -106,7 +106,7 @@ class Score:
             yield (
                 order[place],
                 [
-                    self._failed(item, faults[item["question"]])
+                    failed(item, faults[item["question"]], self.model)
                     if item["question"] in faults
                     else self._record(item, said[item["question"]])
                     for item in one.items
@@ -117,7 +117,7 @@ class Score:
         """Every question once, however many claims raise it."""
         asked = Asked([], {}, {})
         for record in unit:
-            asked.items.extend([record] if items.is_item(record) else items.yes_no_items(record, self.prompt))
+            asked.items.extend(items_of(record, self.prompt))
         for question in dict.fromkeys(item["question"] for item in asked.items):
             try:
                 prompt = self.speaker.prompter.encode([Turn("user", question)], image=True)
@@ -130,21 +130,34 @@ class Score:
     def _record(self, item: Record, verdict: NextToken) -> Record:
         scores = self.tokens.scores(verdict.chances)
         if not all(map(math.isfinite, scores.values())):
-            return self._failed(item, "not_a_number: the labeler's probabilities are none; its weights may be damaged")
+            error = "not_a_number: the labeler's probabilities are none; its weights may be damaged"
+            return failed(item, error, self.model)
         answer = self.speaker.tokenizer.decode([verdict.best]).strip()
         return items.feedback_record(item, answer, scores, self.model, margin=margin(scores))
 
-    def _failed(self, item: Record, error: str) -> Record:
-        return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), self.model, error=error)
-
     def summary(self, records: Iterable[Record]) -> Sequence[str]:
-        counts = Tally()
-        for record in records:
-            counts.see(record)
-            counts["claims"] += 1
-            counts["with an error"] += "error" in record
-            counts["that the labeler answers with other words than yes and no"] += (
-                "error" not in record and sum(record["scores"].values()) < 0.5
-            )
-            counts["accepted"] += "error" not in record and accepts(record["scores"])
-        return [f"{counts['claims']} claims", *told("claims", counts)]
+        return summary(records)
+
+
+def items_of(record: Record, prompt: Template) -> list[Record]:
+    """What is asked about an answer; a record that is an item already stays one."""
+    return [record] if items.is_item(record) else items.yes_no_items(record, prompt)
+
+
+def failed(item: Record, error: str, model: str) -> Record:
+    """The record of an item without a verdict."""
+    return items.feedback_record(item, "", dict.fromkeys(WORDS, 0.0), model, error=error)
+
+
+def summary(records: Iterable[Record]) -> Sequence[str]:
+    """See rlaifv_jax.feedback.stage.Stage."""
+    counts = Tally()
+    for record in records:
+        counts.see(record)
+        counts["claims"] += 1
+        counts["with an error"] += "error" in record
+        counts["that the labeler answers with other words than yes and no"] += (
+            "error" not in record and sum(record["scores"].values()) < 0.5
+        )
+        counts["accepted"] += "error" not in record and accepts(record["scores"])
+    return [f"{counts['claims']} claims", *told("claims", counts)]

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -80,15 +81,20 @@ def _run(stage: Stage, source: Input, directory: Path, process: int, processes: 
             desc=stage.name,
             disable=process > 0,
         )
-        with bar:
-            for number in left:
-                units = stage.units(number, source.read(number))
-                with shards.begin(number, len(units)) as shard:
-                    bar.update(sum(len(units[unit]) for unit in shard.done))
-                    for unit, records in stage.work(units, shard.done):
-                        shard.add(unit, records)
-                        bar.update(len(units[unit]))
-                    shard.finish()
+        started, made = time.perf_counter(), 0
+        try:
+            with bar:
+                for number in left:
+                    units, before, count = stage.units(number, source.read(number)), bar.n, source.length(number)
+                    with shards.begin(number, len(units)) as shard:
+                        for unit, records in stage.work(units, shard.done):
+                            shard.add(unit, records)
+                            made += len(records)
+                            bar.update(before + count * len(shard.done) // len(units) - bar.n)
+                        bar.update(before + count - bar.n)
+                        shard.finish()
+        finally:
+            shards.note_speed(made, time.perf_counter() - started)
     shards.wait()
     if process == 0:
         for line in stage.summary(read_shards(directory)):

@@ -89,6 +89,10 @@ class AnswerFile:
         self._part.add(index, records)
         self.done.add(index)
 
+    def close(self) -> None:
+        """Let another run go on."""
+        self._part.close()
+
     def finish(self) -> None:
         """Called when this process has nothing left to do; returns when OUTPUT is complete."""
         if self.output.exists():

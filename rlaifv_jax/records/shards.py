@@ -2,6 +2,7 @@
 
     DIR/00000.jsonl, …       finished shards, their records in the order of the units they belong to
     DIR/manifest.json        what decides the records, and what is noted beside that
+    DIR/speed.0.json         how fast process 0 was, which decides nothing
     DIR/parts/00003.jsonl    the journal of a shard that is being worked on
 
 A shard is cut into units, the pieces of work that a kill can lose. What a shard holds depends on its units alone.
@@ -18,6 +19,7 @@ from rlaifv_jax.records.part import Part, Record, in_order, places
 from rlaifv_jax.records.settings import PATIENCE, Settings, compare, is_partial, plain, wait_for, write_whole
 
 MANIFEST = "manifest.json"
+SPEED = "speed.{}.json"  # by process
 
 
 class Shards:
@@ -89,6 +91,12 @@ class Shards:
         self.parts.mkdir(exist_ok=True)
         return Shard(self.file(number), self.parts / f"{number:05}.jsonl", units)
 
+    def note_speed(self, records: int, seconds: float) -> None:
+        """Keep how many records this process has made in a time, for `records_per_second`; they tell nothing of it."""
+        if records:
+            file = self.directory / SPEED.format(self.process)
+            write_whole(file, [json.dumps([*_runs(file), {"records": records, "seconds": seconds}])])
+
     def wait(self) -> None:
         """Return when the shards of all processes are there."""
         wait_for(lambda: self.finished, self.directory)
@@ -131,6 +139,25 @@ def read_shards(directory: str | Path) -> Iterator[Record]:
     for file in finished_files(directory) or []:
         with open(file, encoding="utf-8") as stream:
             yield from map(json.loads, stream)
+
+
+def records_per_second(directory: str | Path) -> float | None:
+    """Of all processes that have worked on a stage together, over all their runs that were not killed; None where that
+    is not known."""
+    speed = 0.0
+    for file in Path(directory).glob(SPEED.format("*")):
+        if runs := _runs(file):
+            speed += sum(run["records"] for run in runs) / sum(run["seconds"] for run in runs)
+    return speed or None
+
+
+def _runs(file: Path) -> list[dict[str, float]]:
+    """What `Shards.note_speed` has kept; nothing where the file is not there or damaged."""
+    try:
+        runs = json.loads(file.read_text())
+        return runs if all(run["seconds"] > 0 and run["records"] > 0 for run in runs) else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def finished_files(directory: str | Path) -> list[Path] | None:

@@ -1,15 +1,14 @@
 """What a language model of a feedback stage is, whoever runs it."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from rlaifv_jax.chat_server import is_address
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.settings import Sampling, drawing
+from rlaifv_jax.server_requests import PATIENCE, ServerOptions
 
-DEVICES_AND_SERVERS = ("tensor", "slots", "requests_per_minute", "concurrency", "retries", "timeout")
+DEVICES_AND_SERVERS = ("tensor", "slots", *PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,8 @@ class WriterOptions:
     server: base URL of an OpenAI-compatible server; empty: the model runs here. template: conversation template; empty:
     the model's own. temperature, top_p, max_new_tokens: see `rlaifv_jax.sampling.settings.Sampling`.
 
-    On devices: dtype, cache, tensor and slots as `rlaifv_jax.generate` takes them. With a server: requests_per_minute
-    (0: no limit), concurrency: requests at once, retries: of a request that fails, timeout: seconds without a byte of
-    the reply. Of these DEVICES_AND_SERVERS change no text. key: section of the config, for messages.
+    On devices: dtype, cache, tensor and slots as `rlaifv_jax.generate` takes them. With a server: see `ServerOptions`.
+    Of these DEVICES_AND_SERVERS change no text. key: section of the config, for messages.
 
     Raises:
       UserError: a value that means nothing.
@@ -46,19 +44,19 @@ class WriterOptions:
     def __post_init__(self) -> None:
         if not self.model:
             raise UserError(f"{self.key}.model is not set; name a language model, or give {self.key}.function")
-        for name, least in (("tensor", 0), ("slots", 0), ("concurrency", 1), ("retries", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{self.key}.{name} is {getattr(self, name)}; it must be {least} or more")
-        if not 0 <= self.requests_per_minute < math.inf:
-            raise UserError(f"{self.key}.requests_per_minute is {self.requests_per_minute}; it must be 0 or more")
-        if not 0 < self.timeout < math.inf:
-            raise UserError(f"{self.key}.timeout is {self.timeout}; it must be above 0")
-        if self.server and not is_address(self.server):
-            raise UserError(f"{self.key}.server is {self.server!r}; an address as http://host:8000/v1 is needed")
+        for name in ("tensor", "slots"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{self.key}.{name} is {getattr(self, name)}; it must be 0 or more")
+        self.line  # noqa: B018  # raises for an option that means nothing
         try:
             self.sampling({})
         except UserError as error:
             raise UserError(f"{self.key}: {error}") from None
+
+    @property
+    def line(self) -> ServerOptions:
+        """The way to the server."""
+        return ServerOptions(**{field.name: getattr(self, field.name) for field in fields(ServerOptions)})
 
     def sampling(self, checkpoint: Mapping[str, Any]) -> Sampling:
         """How texts are drawn here. checkpoint: generation_config.json."""
