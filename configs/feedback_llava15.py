@@ -5,8 +5,8 @@
         --config.output_dir=out/feedback
 
 The two language models are the published ones (the README of RLAIF-V says where); a server or a function does as
-well. The labeler is LLaVA-1.5-13B: the published 7B data was labelled by a LLaVA-NeXT of 34B, which is not here yet.
-Models are loaded one after the other, never two at once.
+well. The labeler is LLaVA-1.5-13B: the published 7B data was labelled by a LLaVA-NeXT of 34B, which is not here yet
+(--config.score.server takes one that is served elsewhere). Models are loaded one after the other, never two at once.
 """
 
 from ml_collections import ConfigDict
