@@ -11,14 +11,14 @@ import numpy as np
 from etils import epath
 
 from convert import layouts
-from convert.adapters import CONFIG, DOWN, NOTES, PREFIX, UP, WEIGHTS, factored, vision_path_of
+from convert.adapters import CONFIG, DOWN, NOTES, PREFIX, UP, WEIGHTS, factors_of, vision_path_of
 from convert.decoder import Entry
 from convert.in_place import in_place_of
 from convert.layouts import Layout
 from convert.tensors import DTYPES
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.models.lora import Lora
+from rlaifv_jax.models.lora import Lora, halves
 
 # What transformers calls the modules of a family in memory, which adapters are named by.
 IN_MEMORY = {"llava": "transformers-5"}
@@ -39,7 +39,7 @@ def write_adapter(
       directory: may be gs://. model: a StoredModel; names are those of the class that opens its files. base,
       vision_path: where it and, if apart, its image tower are. template: the conversation template of training.
     """
-    about = {"template": template, "vision_path": vision_path}
+    about = {"template": template, "vision_path": _place(vision_path)}
     _write(epath.Path(directory), params, model, _layout(model, model.source_layout), lora, base, about)
 
 
@@ -61,21 +61,20 @@ def export_adapter(model: Any, destination: Path, layout: str, dtype: str, templ
         raise UserError("--adapter: SRC is a whole model; leave --adapter out")
     if found.lora is None:
         raise UserError(f"{found.directory}: adapters of other parts than all layers of the decoder; export it merged")
-    params: dict[str, np.ndarray] = {}
-    for path, (_, down, up) in factored(model).items():
-        adapter = path.removesuffix("kernel") + "adapter/"
-        params |= {adapter + "down": down.read(None), adapter + "up": up.read(None)}
+    params = {path: leaf.read(None) for path, leaf in factors_of(model).items()}
     for path, leaf in model.leaves.items():
         if model.family.connector and path.startswith(model.family.connector + "/"):
             params[path] = leaf.read(None)
     if dtype != "keep":
         params = {path: array.astype(DTYPES[dtype]) for path, array in params.items()}
-    base = os.path.abspath(found.base) if os.path.exists(found.base) else found.base
     about = {"template": template or model.notes.template, "vision_path": vision_path_of(found.directory)}
     if found.below:
-        say(f"note: {base} is adapters itself, which PEFT does not follow; export that merged, and name it as the base")
+        place = _place(found.base)
+        say(
+            f"note: {place} is adapters itself, which PEFT does not follow; export that merged, and name it as the base"
+        )
     with in_place_of(destination) as partial:
-        _write(epath.Path(partial), params, model, _layout(model, layout), found.lora, base, about)
+        _write(epath.Path(partial), params, model, _layout(model, layout), found.lora, found.base, about)
 
 
 def _layout(model: Any, name: str) -> Layout:
@@ -106,7 +105,7 @@ def _write(
     config = {
         "peft_type": "LORA",
         "task_type": None,
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": _place(base),
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
@@ -123,16 +122,21 @@ def _named(params: Mapping[str, np.ndarray], entries: list[Entry], layout: Layou
     """The tensors of PEFT's file; a part that was trained whole may be pieces of ours."""
     pieces: dict[str, list[np.ndarray]] = {}
     for entry in entries:
-        name, adapter = layout.full(entry.part, entry.name), f"{entry.path.removesuffix('/kernel')}/adapter/"
-        if adapter + "down" in params:
+        name, (down, up) = layout.full(entry.part, entry.name), halves(entry.path)
+        if down in params:
             stem = PREFIX + name.removesuffix(".weight")
-            yield stem + DOWN, np.ascontiguousarray(params[adapter + "down"][entry.layer].T)
-            yield stem + UP, np.ascontiguousarray(params[adapter + "up"][entry.layer].T)
+            yield stem + DOWN, np.ascontiguousarray(params[down][entry.layer].T)
+            yield stem + UP, np.ascontiguousarray(params[up][entry.layer].T)
         elif entry.path in params:
             whole = params[entry.path]
             pieces.setdefault(PREFIX + name, []).append(whole if entry.back is None else whole.transpose(entry.back))
     for name, parts in pieces.items():
         yield name, np.ascontiguousarray(np.concatenate(parts))
+
+
+def _place(path: str) -> str:
+    """Of something that is here the whole path; hub ids and addresses stay as they are."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def _module(names: list[str]) -> str:

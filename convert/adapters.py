@@ -18,14 +18,14 @@ from typing import Any
 from convert import layouts
 from convert.adapter_leaves import FactorLeaf, Factors, MergedLeaf
 from convert.decoder import LINEAR, Entry
-from convert.leaves import FileLeaf, Leaf
+from convert.leaves import FileLeaf
 from convert.safetensors_file import read_safetensors
 from convert.tensors import DTYPES, LazyTensor
 from convert.torch_file import read_torch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import flat
 from rlaifv_jax.models.hf_config import Section, read_json
-from rlaifv_jax.models.lora import LAYERS, PATHS, Lora, overlay
+from rlaifv_jax.models.lora import LAYERS, PATHS, Lora, halves, overlay
 
 CONFIG = "adapter_config.json"  # written last: where it is, all is
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -86,10 +86,10 @@ def open_adapter(base: Any, directory: Path) -> Any:
     whole = {_whole(name): tensor for name, tensor in tensors.items() if ".lora_" not in name}
     stems = {name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)}
     odd = [name for name in tensors if ".lora_" in name and not name.endswith((DOWN, UP))]
-    halves = [stem for stem in stems if stem + UP not in tensors]
-    halves += [name for name in tensors if name.endswith(UP) and name.removesuffix(UP) not in stems]
-    if not stems or odd or halves:
-        what = f"{odd[0]} is no matrix of a linear map" if odd else f"half of {halves[0]}" if halves else "no adapters"
+    alone = [stem for stem in stems if stem + UP not in tensors]
+    alone += [name for name in tensors if name.endswith(UP) and name.removesuffix(UP) not in stems]
+    if not stems or odd or alone:
+        what = f"{odd[0]} is no matrix of a linear map" if odd else f"half of {alone[0]}" if alone else "no adapters"
         raise UserError(f"{directory}: its tensors cannot be used: {what}")
     names = _by_name(base, {f"{stem}.weight" for stem in stems} | whole.keys(), directory)
     rank, alpha = section.count("r", 8), float(section.number("lora_alpha", 8))
@@ -133,20 +133,18 @@ def apart(model: Any) -> Any:
     if model.adapters is None or model.adapters.lora is None:
         return model
     leaves = dict(model.leaves)
-    for path, (base, down, up) in factored(model).items():
-        adapter = path.removesuffix("kernel") + "adapter/"
-        leaves |= {path: base, adapter + "down": down, adapter + "up": up}
+    leaves |= {path: model.leaves[path].base for path in model.adapters.paths} | factors_of(model)
     return replace(model, leaves=leaves, blueprint=overlay(model.blueprint, model.adapters.lora))
 
 
-def factored(model: Any) -> dict[str, tuple[Leaf, FactorLeaf, FactorLeaf]]:
-    """Path of a kernel → the base's, and the two halves of its adapters, for adapters of all layers."""
+def factors_of(model: Any) -> dict[str, FactorLeaf]:
+    """The adapters of a model by their paths in training, for adapters of all layers."""
     found = {}
     for path in model.adapters.paths:
-        leaf: MergedLeaf = model.leaves[path]
-        layers = [factors for factors in leaf.factors if factors]
-        down, up = tuple(layer.down for layer in layers), tuple(layer.up for layer in layers)
-        found[path] = (leaf.base, FactorLeaf(down), FactorLeaf(up))
+        layers = [factors for factors in model.leaves[path].factors if factors]
+        down, up = halves(path)
+        found[down] = FactorLeaf(tuple(layer.down for layer in layers))
+        found[up] = FactorLeaf(tuple(layer.up for layer in layers))
     return found
 
 

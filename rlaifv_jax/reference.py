@@ -36,10 +36,11 @@ def obtain(run: Run, model: StartingModel) -> tuple[References, References]:
     """
     path = run.config.reference.path
     directory = epath.Path(path) if path else run.output_dir / "reference"
-    found = _obtain(run, run.data.whole, directory, model)
-    if run.data.held_out is None or run.data.held_out.source is run.data.whole.source:
+    whole, *others = run.data.sources
+    found = _obtain(run, whole, directory, model)
+    if not others:
         return found, found
-    return found, _obtain(run, run.data.held_out, directory.with_name(directory.name + "_eval"), model)
+    return found, _obtain(run, others[0], directory.with_name(directory.name + "_eval"), model)
 
 
 def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -> References:

@@ -108,6 +108,12 @@ def fresh(plan: Blueprint, seed: int) -> Params:
     return nested(made)
 
 
+def halves(kernel: str) -> tuple[str, str]:
+    """Paths of `down` and `up` beside the kernel at a path."""
+    adapter = kernel.removesuffix("/kernel") + ADAPTER
+    return adapter + "down", adapter + "up"
+
+
 def without_adapters(params: Params) -> Params:
     """The weights that adapters lie beside."""
     return nested({path: leaf for path, leaf in flat(params).items() if ADAPTER not in path})

@@ -21,6 +21,8 @@ class Texts:
 
     def stopped(self, tokens: Sequence[int]) -> bool:
         """Whether a stop string is there."""
+        if not self.stop:
+            return False
         text = self.raw(tokens)
         return any(mark in text for mark in self.stop)
 
