@@ -1,0 +1,75 @@
+"""What becomes of a picture: tiles that the tower sees, and places in the row where their features stand.
+
+    picture ─► ImageProcessor.cut        Tiles      pixels of n tiles, all of one shape
+    its size ─► ImageProcessor.placement  Placement  which features stand at each IMAGE_TOKEN of the prompt
+
+Most families make one square tile of every picture, whose features stand in their order. LLaVA-NeXT cuts large pictures
+into a grid of squares (anyres.py), MiniCPM-V into slices of many shapes (slicing.py).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+Size = tuple[int, int]  # width, height
+
+NEWLINE = -2  # in places: not a feature of a tile, but the learnt embedding that ends a line of a grid
+
+
+class Tile(NamedTuple):
+    """shape: of a tile's pixels in a batch, the last axis RGB. tokens: features that a tile becomes (P)."""
+
+    shape: tuple[int, ...]
+    tokens: int
+
+
+class Tiles(NamedTuple):
+    """pixels: uint8[n, *Tile.shape]. grids: int32[n, 2], rows and columns of patches in each; 0 where nobody asks."""
+
+    pixels: np.ndarray
+    grids: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """tiles: n of a picture. places: for every IMAGE_TOKEN of the prompt int32[positions], numbers of features among
+    the n·P of the picture's tiles, or NEWLINE. grid: columns and rows of slices that the prompt tells of, if any."""
+
+    tiles: int
+    places: tuple[np.ndarray, ...]
+    grid: tuple[int, int] = (0, 0)
+
+    @property
+    def positions(self) -> int:
+        """What the picture takes of a row."""
+        return sum(map(len, self.places))
+
+
+class ImageProcessor(Protocol):
+    """How the pictures of a model are prepared. Implementations are picklable, and their repr says all that decides
+    pixels and places."""
+
+    @property
+    def tile(self) -> Tile: ...
+
+    @property
+    def uniform(self) -> Placement | None:
+        """The placement of every picture, where it does not depend on the size."""
+
+    def placement(self, size: Size) -> Placement:
+        """Raises `BadRow` for a picture that is far too thin."""
+
+    def cut(self, image: Image.Image) -> Tiles:
+        """An RGB picture → its tiles. Raises as `placement`."""
+
+
+def in_order(tokens: int) -> Placement | None:
+    """One tile whose features stand in their order; None for a model that sees nothing."""
+    return Placement(1, (np.arange(tokens, dtype=np.int32),)) if tokens else None
+
+
+def one_tile(pixels: np.ndarray) -> Tiles:
+    """Pixels of a picture that is a single tile."""
+    return Tiles(pixels[None], np.zeros((1, 2), np.int32))
