@@ -49,7 +49,7 @@ class Ours:
         self.mesh = make_mesh(1, 1, 1, jax.devices()[:1])
         found = items(pairs, sizes)
         self.prompts = [
-            Prompt(Encoded(pair.prompt, (), (), sizes.image_tokens), item.image, str(number), number)
+            Prompt(Encoded(pair.prompt, (), (), item.encoded.picture), item.image, str(number), number)
             for number, (pair, item) in enumerate(zip(pairs, found, strict=True))
         ]
         self.account = Account()

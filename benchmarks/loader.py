@@ -92,9 +92,9 @@ def step_builder(pairs: Sequence[Pair], sizes: Sizes, folder: Path) -> Callable[
     }
     pq.write_table(pa.table(column), folder / "pairs.parquet")
     source = open_source(str(folder / "pairs.parquet"))
-    encoder = Encoder(load_tokenizer(TOKENIZER), TEMPLATES["llava_v1"], sizes.image_tokens, MAX_LENGTH, "dpo")
-    index = admit(scan(source, encoder, image_size=sizes.image_size, progress=False))
-    shape = RowShape(int(index.lengths.max()), int(index.sizes.targets.max()), sizes.image_size, sizes.image_tokens)
+    encoder = Encoder(load_tokenizer(TOKENIZER), TEMPLATES["llava_v1"], sizes.square, MAX_LENGTH, "dpo")
+    index = admit(scan(source, encoder, progress=False))
+    shape = RowShape(int(index.lengths.max()), int(index.sizes.targets.max()), sizes.square.tile)
     build = Loader(source, encoder, index, PassPlan(index.sizes, shape, rows=len(pairs))).build
     return lambda: build(0)[1]
 

@@ -15,6 +15,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from convert.load import StoredModel, open_model
+from rlaifv_jax.data.square import Square
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, cast, random_params
 from rlaifv_jax.models.families import parse_llava
 from rlaifv_jax.models.llava import Llava
@@ -50,6 +51,11 @@ class Sizes:
     @property
     def image_tokens(self) -> int:
         return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def square(self) -> Square:
+        """How this project prepares pictures."""
+        return Square.of(self.image_size, self.image_tokens)
 
 
 # LLaVA-1.5's image and vocabulary around a model that two CPU cores can train. Features come from the tower's last

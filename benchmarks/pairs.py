@@ -85,9 +85,9 @@ def items(pairs: Sequence[Pair], sizes: Sizes) -> list[Item]:
                 pair.prompt,
                 tuple(Answer(tokens, np.ones(len(tokens), bool)) for tokens in pair.answers),
                 (False, False),
-                sizes.image_tokens,
+                sizes.square.uniform,
             ),
-            images.center_crop(images.decode(pair.picture), sizes.image_size),
+            sizes.square.cut(images.decode(pair.picture)),
         )
         for pair in pairs
     ]
@@ -111,8 +111,7 @@ def shared_rows(items: Sequence[Item], sizes: Sizes, per_row: int) -> Batch:
     shape = RowShape(
         row_length=max(sum(item.encoded.row_length for item in row) for row in rows),
         targets=max(sum(item.encoded.target_count for item in row) for row in rows),
-        image_size=sizes.image_size,
-        image_tokens=sizes.image_tokens,
+        tile=sizes.square.tile,
         images=per_row,
         pairs=per_row,
     )

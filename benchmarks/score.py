@@ -57,15 +57,15 @@ class Ours:
         self.claims = claims
         nothing = np.zeros(QUESTION, bool)
         answers = tuple(Answer(question, nothing) for question in claims.questions)
-        self.group = Encoded(claims.prefix, answers, (), claims.sizes.image_tokens)
-        self.pixels = images.center_crop(images.decode(claims.picture), claims.sizes.image_size)
+        self.group = Encoded(claims.prefix, answers, (), claims.sizes.square.uniform)
+        self.tiles = claims.sizes.square.cut(images.decode(claims.picture))
         self.forward = Forward(opened, params, make_mesh(1, 1, 1, jax.devices()[:1]))
 
     def score(self) -> np.ndarray:
         """float32[claims, 4]"""
         self.forward.account = Account()
         ((_, verdicts),) = self.forward.next_tokens(
-            [self.group], lambda _: self.pixels, {0}, self.claims.words, row_length=0, longest_row=4096
+            [self.group], lambda _: self.tiles, {0}, self.claims.words, row_length=0, longest_row=4096
         )
         return np.stack([verdict.chances for verdict in verdicts])  # type: ignore[union-attr]  # the picture is there
 
@@ -83,7 +83,7 @@ class Theirs:
         self.prefix, self.questions = self.prefix.to(llava.device), self.questions.to(llava.device)
         picture = images.decode(claims.picture)
         pixels = image_processor(sizes)([picture], return_tensors="pt")["pixel_values"]
-        self.pixels = pixels.to(llava.device, llava.dtype)
+        self.tiles = pixels.to(llava.device, llava.dtype)
 
     def score(self) -> np.ndarray:
         """One forward pass for each claim."""
@@ -91,14 +91,14 @@ class Theirs:
         with torch.inference_mode():
             for question in self.questions:
                 ids = torch.cat([self.prefix, question])[None]
-                logits = self.llava(input_ids=ids, pixel_values=self.pixels, logits_to_keep=1, use_cache=False).logits
+                logits = self.llava(input_ids=ids, pixel_values=self.tiles, logits_to_keep=1, use_cache=False).logits
                 found.append(self._chances(logits))
         return np.concatenate(found)
 
     def score_cached(self) -> np.ndarray:
         """The prefix once."""
         with torch.inference_mode():
-            start = self.llava(input_ids=self.prefix[None], pixel_values=self.pixels, logits_to_keep=1, use_cache=True)
+            start = self.llava(input_ids=self.prefix[None], pixel_values=self.tiles, logits_to_keep=1, use_cache=True)
             cache = copy.deepcopy(start.past_key_values)
             cache.batch_repeat_interleave(len(self.questions))
             logits = self.llava(input_ids=self.questions, past_key_values=cache, logits_to_keep=1).logits

@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 from launch import jobs, report
 from launch.attempt import attempt
 from launch.chips import Chip
-from rlaifv_jax import flops, parallel
+from rlaifv_jax import flops, parallel, published
 from rlaifv_jax.data.rows import RowShape, empty_batch
 from rlaifv_jax.jaxpr_flops import dot_flops
 from rlaifv_jax.models.blueprint import Params, layer_sharding
@@ -116,7 +116,8 @@ def place_model(config: Any, devices: Any) -> tuple[jobs.Model, Mesh]:
 
 def _cache_shape(model: jobs.Model, asked: Asked) -> CacheShape:
     """Without a number of prompts."""
-    prefix = slot_length(model.config.image_tokens + PROMPT_TEXT)
+    picture = published.picture(model.config)
+    prefix = slot_length((picture.positions if picture else 0) + PROMPT_TEXT)
     return CacheShape(0, asked.branches, False, prefix, suffix_columns(asked.new_tokens), asked.cache)
 
 
@@ -168,7 +169,8 @@ def trace(step: str, params: Params, state: State, program: Program, mesh: Mesh,
         number = _placed((), jnp.int32, everywhere, mesh)
         return functions.advance.trace(params, state, stopped, number, number)
     count = parallel.rows_divisor(mesh)
-    shape = RowShape(program.cache.prefix, 0, config.image_size, config.image_tokens)
+    picture = published.picture(config)
+    shape = RowShape(program.cache.prefix, 0, config.tile, images=picture.tiles if picture else 0)
     batch = jax.tree.map(lambda x: _placed(x.shape, x.dtype, rows, mesh), empty_batch(count, shape))
     slots = _placed((count,), jnp.int32, everywhere, mesh)
     keys = _placed((count, 2), jnp.uint32, rows, mesh)
@@ -180,7 +182,9 @@ def _placed(shape: tuple[int, ...], dtype: Any, spec: P, mesh: Mesh) -> jax.Shap
 
 
 def _prompt_flops(config: Any, cache: CacheShape) -> float:
-    return float(flops.decoder_flops(config.decoder, [cache.prefix], [[0]], [1])[0]) + flops.image_flops(config)
+    picture = published.picture(config)
+    tower = picture.tiles * flops.image_flops(config) if picture else 0
+    return float(flops.decoder_flops(config.decoder, [cache.prefix], [[0]], [1])[0]) + tower
 
 
 def _token_flops(config: Any, cache: CacheShape, asked: Asked) -> float:

@@ -79,8 +79,9 @@ def make_job(config: Any, mesh: Mesh, rows_per_chip: int) -> SliceJob:
     """
     model = find_model(config.model.path, config.model.vision_path)
     sizes = published.lengths(EXAMPLES)
-    if model.config.image_tokens != published.IMAGE_TOKENS:
-        sizes = sizes._replace(tokens=sizes.tokens - published.IMAGE_TOKENS + model.config.image_tokens)
+    picture = published.picture(model.config)
+    positions, tiles = (picture.positions, picture.tiles) if picture else (0, 0)
+    sizes = sizes._replace(tokens=sizes.tokens - published.IMAGE_TOKENS + positions, images=sizes.images * tiles)
     lengths = _row_lengths(config, sizes)
     unit = parallel.rows_divisor(mesh) * config.train.accumulate
     if rows_per_chip:
@@ -199,7 +200,9 @@ def _steps(pairs: int) -> int:
 def _widest(config: Any, model: Model, length: int) -> RowShape:
     """Rows of this length that take as many pairs as the config allows."""
     most = config.train.pairs_per_row or MOST_PAIRS
-    return RowShape(length, length, model.config.image_size, model.config.image_tokens, images=most, pairs=most)
+    picture = published.picture(model.config)
+    tiles = most * (picture.tiles if picture else 0)
+    return RowShape(length, length, model.config.tile, images=tiles, pairs=most)
 
 
 def _row_lengths(config: Any, sizes: Sizes) -> Sequence[int]:

@@ -10,7 +10,7 @@ from launch import report
 from launch.attempt import attempt
 from launch.chips import Chip
 from launch.generation import place_model, stacked_params
-from rlaifv_jax import flops, parallel
+from rlaifv_jax import flops, parallel, published
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Answer, Encoded
 from rlaifv_jax.data.rows import empty_batch
@@ -38,10 +38,12 @@ def measure(config: Any, name: str, devices: Any, chip: Chip, rows: int) -> dict
         raise UserError(f"--steps=score: {config.model.path} is a language model; a labeler has to see the picture")
     params = stacked_params(model, mesh)
     unit = parallel.rows_divisor(mesh)
-    prefix = np.array([IMAGE_TOKEN, *range(OPENING)], np.int32)
+    picture = published.picture(model.config)
+    assert picture is not None
+    prefix = np.array([*[IMAGE_TOKEN] * len(picture.places), *range(OPENING)], np.int32)
     claim = Answer(np.zeros(CLAIM, np.int32), np.zeros(CLAIM, bool))
-    group = Encoded(prefix, (claim,) * CLAIMS, (), model.config.image_tokens)
-    call = plan([group], model.config.image_size, unit, row_length=0, longest_row=LONGEST_ROW)[0]
+    group = Encoded(prefix, (claim,) * CLAIMS, (), picture)
+    call = plan([group], model.config.tile, unit, row_length=0, longest_row=LONGEST_ROW)[0]
     count = rows * unit or len(call.rows)
     found: dict[str, Any] = {
         "topology": name,
@@ -67,7 +69,8 @@ def measure(config: Any, name: str, devices: Any, chip: Chip, rows: int) -> dict
         return found
     held = report.memory(compiled, chip, {"weights": params})
     lengths = [group.prefix_length], [[CLAIM] * CLAIMS], [CLAIMS]
-    needed = float(flops.decoder_flops(model.config.decoder, *lengths)[0]) + flops.image_flops(model.config)
+    needed = float(flops.decoder_flops(model.config.decoder, *lengths)[0])
+    needed += picture.tiles * flops.image_flops(model.config)
     share = 1 / devices.size
     found |= report.analyse(compiled, chip, held, needed * count * share, dot_flops(traced.jaxpr) * share)
     found["claims_per_second_bound"] = count * CLAIMS / found["seconds_at_least"]

@@ -115,8 +115,8 @@ def row_flops(config: Any, prefix: Any, answers: Any, targets: Any, images: Any,
 
 
 def _trained_image_flops(config: Any, trained: Trained) -> float:
-    """Forward and backward of one image. A projector that is not trained still passes the tower's gradient on."""
-    if not config.image_tokens:
+    """Forward and backward of one tile. A projector that is not trained still passes the tower's gradient on."""
+    if not config.tile.tokens:
         return 0.0
     tower = _tower_gradient_flops(config.vision) if trained.vision else 0.0
     projector = 2 if trained.projector else int(trained.vision)
@@ -124,14 +124,14 @@ def _trained_image_flops(config: Any, trained: Trained) -> float:
 
 
 def image_flops(config: Any) -> float:
-    """Forward pass of tower and projector or resampler for one image; 0 for a model without them."""
-    if not config.image_tokens:
+    """Forward pass of tower and projector or resampler for one tile of an image; 0 for a model without them."""
+    if not config.tile.tokens:
         return 0.0
     return tower_flops(config.vision) + float(config.connector_flops)
 
 
 def image_cost(config: Any, trained: Trained) -> float:
-    """What training on one image takes before the decoder, in positions of the decoder that take as much."""
+    """What training on one tile takes before the decoder, in positions of the decoder that take as much."""
     position = float(row_flops(config, [1], [[0]], [0], [0], trained)[0])
     return _trained_image_flops(config, trained) / position
 

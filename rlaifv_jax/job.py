@@ -61,7 +61,7 @@ def plan_rows(config: Any, model: Any, sizes: Sizes, deal: Deal, *, steps: int, 
     return fit_rows(
         sizes,
         deal,
-        RowShape(config.train.row_length, 0, model.image_size, model.image_tokens),
+        RowShape(config.train.row_length, 0, model.tile),
         steps=steps,
         unit=unit,
         longest=longest,

@@ -158,15 +158,18 @@ def _sizes(path: str, otherwise: Any) -> Any:
 
 def _read(sizes: Any, prompt: int, branches: list[int] | None = None, targets: int = 0) -> float:
     """Operations on one prefix with its branches, image included."""
-    text = flops.decoder_flops(sizes.decoder, [sizes.image_tokens + prompt], [branches or [0]], [targets])
-    return float(text[0]) + flops.image_flops(sizes)
+    picture = published.picture(sizes)
+    positions, tiles = (picture.positions, picture.tiles) if picture else (0, 0)
+    text = flops.decoder_flops(sizes.decoder, [positions + prompt], [branches or [0]], [targets])
+    return float(text[0]) + tiles * flops.image_flops(sizes)
 
 
 def _train(sizes: Any, training: Any) -> float:
     """Operations of an update on one pair."""
     branches, targets = PAIR
-    prefix, images = [sizes.image_tokens + PROMPT], [bool(sizes.image_tokens)]
-    return float(flops.row_flops(sizes, prefix, [branches], [targets], images, trained_parts(training))[0])
+    picture = published.picture(sizes)
+    prefix, tiles = [PROMPT + (picture.positions if picture else 0)], [picture.tiles if picture else 0]
+    return float(flops.row_flops(sizes, prefix, [branches], [targets], tiles, trained_parts(training))[0])
 
 
 def _write(sizes: Any, prompt: int, answers: int, length: int) -> float:

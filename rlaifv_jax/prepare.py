@@ -6,7 +6,6 @@ A `Run` is the boundary between the config, which is a program, and the rest of 
 import dataclasses
 import os
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +18,6 @@ from convert.load import StoredModel, open_model
 from rlaifv_jax import parallel
 from rlaifv_jax.cli import say
 from rlaifv_jax.config_values import check_values
-from rlaifv_jax.data import images
 from rlaifv_jax.data.augment import Augment
 from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
@@ -34,7 +32,7 @@ from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models import lora
 from rlaifv_jax.models.blueprint import Params, cast, flat, is_frozen, join, nested, split_frozen
 from rlaifv_jax.plan import Plan, make_plan
-from rlaifv_jax.run_data import Data, Datasets, aspect_ratio, open_datasets, token_weight
+from rlaifv_jax.run_data import Data, Datasets, image_processor, open_datasets, token_weight
 
 FULL_ENOUGH = 0.75  # share of a step's positions that hold tokens, below which a user should know
 
@@ -49,11 +47,6 @@ class Run(Job):
     data: Datasets
     plan: Plan
     deal: Deal
-
-    @property
-    def aspect_ratio(self) -> str:
-        """How oblong pictures become square."""
-        return aspect_ratio(self.config, self.model)
 
     @property
     def augment(self) -> Augment | None:
@@ -106,7 +99,6 @@ class Run(Job):
             self.encoder,
             data.index,
             plan,
-            square=partial(images.square, aspect_ratio=self.aspect_ratio, mean=self.model.config.image_mean),
             local_rows=parallel.local_rows(self.micro_rows, self.mesh),
             workers=self.config.data.workers,
             token_weight=token_weight(self.config),
@@ -115,18 +107,13 @@ class Run(Job):
 
     def reference_fingerprint(self, model: str, data: Data) -> dict[str, str]:
         """What reference log-probs depend on, by part; `model` is the fingerprint of the weights."""
-        model_config = self.model.config
-        images = (
-            self.shape.image_size,
-            model_config.image_mean,
-            model_config.image_std,
-            *(self.augment.identity if self.augment else (self.aspect_ratio,)),
-        )
+        config = self.model.config
+        seen = (self.encoder.processor, config.image_std, *(self.augment.identity if self.augment else ()))
         return {
             "model": model,
             "data": data.index.data_fingerprint[:16],
             "template or tokenizer": self.encoder.fingerprint[:16],
-            "image preprocessing": settings_fingerprint(images),
+            "image preprocessing": settings_fingerprint(seen),
             "compute precision": self.step.dtype,
         }
 
@@ -145,12 +132,11 @@ def prepare(config: Any) -> Run:
     _check_output(output_dir)
 
     model = open_model(config.model.path, config.model.vision_path or None)
-    sizes = model.config
     tokenizer = load_tokenizer(model.directory)
     encoder = Encoder(
         tokenizer,
         conversation_of(model, tokenizer, config.data.template),
-        image_tokens=sizes.image_tokens,
+        processor=image_processor(config, model),
         max_length=config.data.max_length,
         objective=config.train.objective,
     )

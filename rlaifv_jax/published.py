@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from rlaifv_jax.data.packing import Sizes
+from rlaifv_jax.data.tiles import ImageProcessor, Placement
 from rlaifv_jax.models.families import Family, family_of
 from rlaifv_jax.models.hf_config import KNOWN_TOWERS
 
 IMAGE_TOKENS = 576
+PICTURE = (640, 480)  # width and height of a typical picture, as COCO has them
 
 
 def _llava(width: int, mlp_width: int, layers: int, heads: int) -> dict[str, Any]:
@@ -91,6 +93,12 @@ def sizes_of(path: str) -> tuple[Family, Any] | None:
     raw = MODELS[path]
     family = family_of(raw, path)
     return family, family.parse(raw, path, KNOWN_TOWERS[raw["mm_vision_tower"]], family.statistics)
+
+
+def picture(config: Any) -> Placement | None:
+    """What a typical picture becomes for a model of this config; None for one that sees nothing."""
+    processor: ImageProcessor | None = config.processor("")
+    return None if processor is None else processor.placement(PICTURE)
 
 
 def lengths(count: int, seed: int = 0, kind: str = "normal") -> Sizes:

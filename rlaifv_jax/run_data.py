@@ -19,6 +19,7 @@ from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index, admit, scan
 from rlaifv_jax.data.order import generator
 from rlaifv_jax.data.schema import Source, open_source
+from rlaifv_jax.data.tiles import ImageProcessor
 from rlaifv_jax.errors import UserError
 
 
@@ -57,8 +58,6 @@ def open_datasets(config: Any, model: StoredModel, encoder: Encoder, output_dir:
     look = partial(
         scan,
         encoder=encoder,
-        image_size=model.config.image_size,
-        aspect_ratio="squash" if config.data.augment else aspect_ratio(config, model),
         differences=differences,
         workers=config.data.workers,
         cache_dir=output_dir / "cache",
@@ -84,9 +83,15 @@ def open_datasets(config: Any, model: StoredModel, encoder: Encoder, output_dir:
     return found
 
 
-def aspect_ratio(config: Any, model: StoredModel) -> str:
-    """How oblong pictures become square."""
-    return config.data.image_aspect_ratio or model.family.training_aspect_ratio
+def image_processor(config: Any, model: StoredModel) -> ImageProcessor | None:
+    """How the pictures of a run are prepared; None for a model that sees none.
+
+    Raises:
+      UserError: a way that the model does not know, or random views of pictures that are not squares.
+    """
+    aspect_ratio = config.data.image_aspect_ratio or model.family.training_aspect_ratio
+    processor: ImageProcessor | None = model.config.processor("squash" if config.data.augment else aspect_ratio)
+    return processor
 
 
 def token_weight(config: Any) -> float:

@@ -18,7 +18,7 @@ from tests.ops.layouts import lay_out
 
 
 def test_forward_formula_equals_the_traced_products():
-    shape = RowShape(row_length=64, targets=32, image_size=28, image_tokens=4)
+    shape = RowShape(row_length=64, targets=32, tile=tiny.SHAPE.tile)
     batch = tiny.batch([[]], shape)
     traced = jax.make_jaxpr(lambda p, b: logprob_step(p, {}, b, tiny.step()))(tiny.params(), batch)
     decoder, vision = tiny.DECODER, tiny.VISION
@@ -43,7 +43,7 @@ def test_attention_counts_what_the_mask_allows():
 
 def test_training_formula_equals_the_traced_products():
     """Three times the forward pass; but logits are computed again, and nothing asks for the tower's gradient."""
-    shape = RowShape(row_length=64, targets=32, image_size=28, image_tokens=4)
+    shape = RowShape(row_length=64, targets=32, tile=tiny.SHAPE.tile)
     batch = jax.tree.map(lambda leaf: leaf[0], tiny.batch([[]], shape))
     params, frozen = split_frozen(tiny.params(), tiny.FROZEN)
     step = replace(tiny.step(), compute=replace(tiny.COMPUTE, remat="none"))

@@ -195,7 +195,7 @@ def test_the_training_step_executes_what_is_counted():
 
     The vocabulary takes two blocks: XLA would compute the logits of a single one only once for both passes.
     """
-    shape = RowShape(row_length=64, targets=32, image_size=28, image_tokens=4)
+    shape = RowShape(row_length=64, targets=32, tile=tiny.SHAPE.tile)
     compute = replace(tiny.COMPUTE, vocab_block=tiny.DECODER.vocab_size // 2 + 1)
     transform = optimizer(tiny.OPTIM)
     state = init_state(*split_frozen(tiny.params(), tiny.FROZEN), transform)

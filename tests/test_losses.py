@@ -86,7 +86,7 @@ def test_other_losses_equal_their_formulas(rows, changes, formula, free):
 def test_a_worked_value_of_weighted_log_probs(average, expected):
     """Log-probs -1, -2, -3, -4, of which the first is of the prompt; weights 1, 1, 2, 1."""
     answers = tuple(Answer(np.ones(3, np.int32), np.ones(3, bool)) for _ in range(2))
-    encoded = Encoded(np.ones(2, np.int32), answers, (False, False), 0)
+    encoded = Encoded(np.ones(2, np.int32), answers, (False, False), None)
     reference = [np.float32([-2, -3, -4]), np.zeros(3, np.float32)]
     item = Item(encoded, None, reference, [np.float32([1, 2, 1]), np.ones(3, np.float32)])
     batch = Batch(*(leaf[0] for leaf in tiny.batch([[item]])))

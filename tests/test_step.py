@@ -70,7 +70,7 @@ def test_packed_rows_equal_pairs_in_rows_of_their_own(backend):
     pairs = [*items(4), *items(2, seed=1, image=False)]
     compute = dataclasses.replace(tiny.COMPUTE, attention=backend, tower_attention=backend)
     step = dataclasses.replace(tiny.step(), compute=compute)
-    shape = RowShape(row_length=192, targets=96, image_size=28, image_tokens=4, images=2, pairs=3)
+    shape = RowShape(row_length=192, targets=96, tile=tiny.SHAPE.tile, images=2, pairs=3)
     packed = tiny.batch([[pairs[4], pairs[0], pairs[1]], [pairs[2], pairs[5]], [], [pairs[3]]], shape)
     alone = tiny.batch([[pair] for pair in pairs])
     packed, alone = (jax.tree.map(lambda leaf: leaf[0], rows) for rows in (packed, alone))
@@ -89,7 +89,7 @@ def test_text_only_rows_train():
     rows = [[item] for item in items(image=False)]
     found, _ = losses_and_params(tiny.batch(rows))
     assert found[-1] < found[0]
-    shape = RowShape(row_length=64, targets=32, image_size=28, image_tokens=4, images=0)
+    shape = RowShape(row_length=64, targets=32, tile=tiny.SHAPE.tile, images=0)
     no_places, _ = losses_and_params(tiny.batch(rows, shape))
     np.testing.assert_allclose(no_places, found, atol=1e-6)
 

@@ -9,6 +9,7 @@ import numpy as np
 from rlaifv_jax.data.batch import IMAGE_TOKEN, Batch
 from rlaifv_jax.data.encode import Answer, Encoded
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
+from rlaifv_jax.data.tiles import in_order, one_tile
 from rlaifv_jax.losses import Objective
 from rlaifv_jax.models.blueprint import Params, blueprint, random_params
 from rlaifv_jax.models.clip_vit import ClipVitConfig
@@ -54,7 +55,7 @@ OPTIM = Optim(
     first_moment="float32",
     steps=100,
 )
-SHAPE = RowShape(row_length=64, targets=32, image_size=28, image_tokens=4)
+SHAPE = RowShape(row_length=64, targets=32, tile=CONFIG.tile)
 FROZEN = ("vision",)
 
 
@@ -83,15 +84,15 @@ def encoded(rng: np.random.Generator, *, image: bool = True, answers: int = 2, l
         prefix[3] = IMAGE_TOKEN
     tokens = [rng.integers(3, DECODER.vocab_size, rng.integers(1, longest)).astype(np.int32) for _ in range(answers)]
     branches = tuple(Answer(t, np.ones(len(t), bool)) for t in tokens)
-    return Encoded(prefix, branches, (False,) * answers, SHAPE.image_tokens if image else 0)
+    return Encoded(prefix, branches, (False,) * answers, in_order(SHAPE.tile.tokens) if image else None)
 
 
 def item(rng: np.random.Generator, *, answers: int = 2, image: bool = True) -> Item:
     """A random example with a random picture and random reference log-probs."""
     example = encoded(rng, image=image, answers=answers)
-    pixels = rng.integers(0, 256, (SHAPE.image_size, SHAPE.image_size, 3), dtype=np.uint8) if image else None
+    tiles = one_tile(rng.integers(0, 256, SHAPE.tile.shape, dtype=np.uint8)) if image else None
     reference = [rng.normal(-3, 1, int(a.labels.sum())).astype(np.float32) for a in example.answers]
-    return Item(example, pixels, reference)
+    return Item(example, tiles, reference)
 
 
 def batch(rows: list[list[Item]], shape: RowShape = SHAPE, accumulate: int = 1) -> Batch:

@@ -58,8 +58,8 @@ class AnyRes:
         width, height = (edge // self.tile for edge in self.canvas(size))
         side = self.side
         first = np.arange(side * side)
-        grid = side * side + np.arange(width * height * side * side).reshape(height, width, side, side)
-        grid = grid.swapaxes(1, 2).reshape(height * side, width * side)
+        tiles = side * side + np.arange(width * height * side * side).reshape(height, width, side, side)
+        grid = tiles.swapaxes(1, 2).reshape(height * side, width * side)
         grid = grid[_seen(size, (width * side, height * side))]
         lines = np.concatenate([grid, np.full((len(grid), 1), NEWLINE)], axis=1)
         return np.concatenate([first, lines.reshape(-1)]).astype(np.int32)

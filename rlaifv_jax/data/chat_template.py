@@ -92,11 +92,11 @@ class ChatTemplate:
 
     # ---------------------------------------------------------------- text
 
-    def render(self, turns: Sequence[Turn], answer: str, *, image: bool) -> str:
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
         """Blanks behind the last end token are no part of it."""
         return self._render([*turns, Turn("assistant", answer)], image, waiting=False).rstrip()
 
-    def render_prompt(self, turns: Sequence[Turn], *, image: bool) -> str:
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
         return self._render(turns, image, waiting=True)
 
     def _render(self, turns: Sequence[Turn], image: bool, *, waiting: bool) -> str:

@@ -12,7 +12,6 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Encoded
 
 MOST_MEETINGS = 2**17  # of equal tokens in two answers; more have only answers that loop
@@ -48,7 +47,7 @@ class Differences:
             return changed(*answers, autojunk=_meetings(*answers) > MOST_MEETINGS)
         prefix = encoded.prefix
         if self.spread_image:
-            prefix = np.repeat(prefix, np.where(prefix == IMAGE_TOKEN, encoded.image_tokens, 1))
+            prefix = np.repeat(prefix, encoded.widths)
         rows = [np.concatenate([prefix, answer.tokens]) for answer in encoded.answers]
         length = max(map(len, rows)) if self.mode == "padded_batch" else 0
         whole = changed_in_rows(rows[0], rows[1], length=length, pad=self.pad)

@@ -10,9 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from rlaifv_jax.data import images
+from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.templates import IMAGE_TAG, Conversation
+from rlaifv_jax.data.tiles import ImageProcessor, Placement, placement_of
 from rlaifv_jax.data.tokenizer import Tokenizer
 
 
@@ -26,17 +29,40 @@ class Answer:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An example as tokens. `prefix` int32[p] holds `IMAGE_TOKEN` once, where the image goes."""
+    """An example as tokens. `prefix` int32[p] holds `IMAGE_TOKEN` wherever an image, or a part of it, goes."""
 
     prefix: np.ndarray
     answers: tuple[Answer, ...]
     truncated: tuple[bool, ...]  # per answer: whether its tail was cut at the maximum length
-    image_tokens: int  # 0 without an image
+    picture: Placement | None  # None without an image
+
+    def __post_init__(self) -> None:
+        there, wanted = int((self.prefix == IMAGE_TOKEN).sum()), len(self.picture.places) if self.picture else 0
+        if there != wanted:
+            raise ValueError(f"the prefix has {there} places for an image that needs {wanted}")
+
+    @property
+    def tiles(self) -> int:
+        """Of the image; 0 without one."""
+        return self.picture.tiles if self.picture else 0
+
+    @property
+    def image_tokens(self) -> int:
+        """Positions of the image; 0 without one."""
+        return self.picture.positions if self.picture else 0
+
+    @property
+    def widths(self) -> np.ndarray:
+        """int64[p]: positions that each token of the prefix takes once the image is spread over its patches."""
+        widths = np.ones(len(self.prefix), np.int64)
+        if self.picture:
+            widths[self.prefix == IMAGE_TOKEN] = [len(places) for places in self.picture.places]
+        return widths
 
     @property
     def prefix_length(self) -> int:
         """Positions of the prefix once the image is spread over its patches."""
-        return len(self.prefix) + max(self.image_tokens - 1, 0)
+        return len(self.prefix) + (self.picture.positions - len(self.picture.places) if self.picture else 0)
 
     @property
     def row_length(self) -> int:
@@ -66,7 +92,7 @@ class Encoder:
 
     tokenizer: Tokenizer
     template: Conversation
-    image_tokens: int
+    processor: ImageProcessor | None  # of a model that sees
     max_length: int
     objective: Literal["dpo", "sft"]
 
@@ -76,7 +102,7 @@ class Encoder:
         parts = (
             self.tokenizer.fingerprint,
             self.template,
-            self.image_tokens,
+            self.processor,
             self.max_length,
             self.objective,
         )
@@ -84,15 +110,15 @@ class Encoder:
 
     def encode(self, example: Example) -> Encoded:
         """Return the tokens of `example`; raises `BadRow` for a row that must not be trained on."""
-        has_image = example.image is not None
-        self._check_texts(example, has_image)
-        image_tokens = self.image_tokens if has_image else 0
+        self._check_texts(example)
+        picture = self._placement(example)
+        positions, grid = (0, (0, 0)) if picture is None else (picture.positions - len(picture.places), picture.grid)
         prefixes, answers, truncated = [], [], []
         for text in example.answers:
-            ids, labels = self._label(self.template.render(example.turns, text, image=has_image))
+            ids, labels = self._label(self.template.render(example.turns, text, image=picture is not None, grid=grid))
             start = int(labels.argmax())
             prefix, tokens, labels = ids[:start], ids[start:], labels[start:]
-            room = max(self.max_length - (len(prefix) + max(image_tokens - 1, 0)), 0)
+            room = max(self.max_length - len(prefix) - positions, 0)
             if not labels[:room].any():
                 raise BadRow(
                     "answer_truncated_away",
@@ -103,12 +129,18 @@ class Encoder:
             truncated.append(len(tokens) > room)
         if any(not np.array_equal(prefixes[0], other) for other in prefixes[1:]):
             raise BadRow("prefix_mismatch", "the answers tokenise into different prompts")
-        return Encoded(prefixes[0], tuple(answers), tuple(truncated), image_tokens)
+        return Encoded(prefixes[0], tuple(answers), tuple(truncated), picture)
 
-    def _check_texts(self, example: Example, has_image: bool) -> None:
-        if has_image and not self.image_tokens:
+    def _placement(self, example: Example) -> Placement | None:
+        data = example.image
+        if data is None:
+            return None
+        if self.processor is None:
             raise BadRow("image_for_text_model", "this model is a language model without a tower")
-        if not has_image and not example.turns[0].text.strip():
+        return placement_of(self.processor, lambda: images.size(data))
+
+    def _check_texts(self, example: Example) -> None:
+        if example.image is None and not example.turns[0].text.strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
         texts = [(f"turn {n} ({turn.role})", turn.text, turn.role) for n, turn in enumerate(example.turns)]
         texts += [(f"answer {n}", text, "assistant") for n, text in enumerate(example.answers)]

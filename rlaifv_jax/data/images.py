@@ -6,11 +6,15 @@ CLIP image processor; of OmniLMM plain resizing, whatever becomes of the proport
 """
 
 import io
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rlaifv_jax.data.faults import BadRow
+
+T = TypeVar("T")
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses; checked from the header, before any pixel is decoded
@@ -30,13 +34,22 @@ def decode(data: bytes) -> Image.Image:
     As in the original (`bytes_to_PIL_image` of muffin/data/datasets.py), EXIF orientation is not applied and
     an alpha channel is dropped; transformers 5 would lay the image on white instead.
     """
+    return _opened(data, lambda image: image.convert("RGB"))  # loads the whole file; a truncated one raises OSError
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height of the image in `data`, of which only the header is read. Raises `BadRow` as `decode`."""
+    return _opened(data, lambda image: image.size)
+
+
+def _opened(data: bytes, use: Callable[[Image.Image], T]) -> T:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise BadRow("image_too_large", f"{image.width}x{image.height} pixels")
         if image.mode.startswith(("I", "F")):
             raise BadRow("image_undecodable", f"mode {image.mode}: more than 8 bits a channel; convert it to 8")
-        return image.convert("RGB")  # loads the whole file; a truncated one raises OSError here
+        return use(image)
     except BadRow:
         raise
     except UnidentifiedImageError:

@@ -29,7 +29,7 @@ from rlaifv_jax.data.packing import Sizes
 from rlaifv_jax.data.schema import Example, Source
 from rlaifv_jax.errors import UserError
 
-VERSION = 5  # raise when the meaning of a scan changes: old files are then ignored
+VERSION = 6  # raise when the meaning of a scan changes: old files are then ignored
 CHUNK = 32  # rows a worker takes at a time
 POOL_FROM = 512  # fewer rows are checked sooner than worker processes have started
 ARRAYS = (
@@ -57,7 +57,7 @@ class Index:
     prefix_lengths: np.ndarray  # int64[N]      positions of the prefix, image expanded
     answer_lengths: np.ndarray  # int64[N, A]   tokens of each branch
     target_counts: np.ndarray  # int64[N, A]   tokens to predict in each branch
-    images: np.ndarray  # int64[N]      0 or 1
+    images: np.ndarray  # int64[N]      tiles of the image, 0 without one
     truncated: np.ndarray  # bool[N, A]    whether the maximum length cut the branch
     highest_tokens: np.ndarray  # int64[N]      largest token id
     hashes: np.ndarray  # uint8[N, 32]  SHA-256 of image bytes, turns and answers
@@ -92,8 +92,6 @@ def scan(
     source: Source,
     encoder: Encoder,
     *,
-    image_size: int,
-    aspect_ratio: str = "crop",
     differences: Differences | None = None,
     workers: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -103,17 +101,17 @@ def scan(
 
     With `differences` the tokens in which the two answers of a row differ are marked, too. Bad rows are collected in
     the index; cells of a wrong type raise `UserError`. With `cache_dir` (local or `gs://`) the result is stored there
-    under a key of files, encoder settings, image size, differences and `VERSION`. Images that lie beside the data are
+    under a key of files, encoder settings, differences and `VERSION`. Images that lie beside the data are
     read in the scan, yet changing one does not change the key.
     """
     read = (source.identity, source.objective, len(source))
-    key = (VERSION, *read, encoder.fingerprint, image_size, aspect_ratio, differences)
+    key = (VERSION, *read, encoder.fingerprint, differences)
     file = None
     if cache_dir is not None:
         file = epath.Path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
         if (found := _load(file)) is not None:
             return replace(found, path=source.path)
-    records = _run(Check(source, encoder, Square(image_size, aspect_ratio), differences), workers, progress)
+    records = _run(Check(source, encoder, differences), workers, progress)
     index = _collect(source, records)
     if file is not None:
         _save(file, index)
@@ -161,16 +159,9 @@ def content_hash(example: Example) -> bytes:
     return digest.digest()
 
 
-# A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, images, truncated, highest
+# A record is a BadRowRecord, or (row, id, prefix length, answer lengths, target counts, tiles, truncated, highest
 # token id, hash, marks of changed targets as packed bits).
 Record = BadRowRecord | tuple[Any, ...]
-
-
-class Square(NamedTuple):
-    """What images become: see rlaifv_jax.data.images.square."""
-
-    size: int
-    aspect_ratio: str
 
 
 class Check(NamedTuple):
@@ -178,25 +169,25 @@ class Check(NamedTuple):
 
     source: Source
     encoder: Encoder
-    square: Square
     differences: Differences | None
 
 
 def _check_row(check: Check, row: int) -> Record:
-    source, encoder, square, differences = check
+    source, encoder, differences = check
     try:
         example = source.example(row)
         if example.image is not None:
-            images.check(images.decode(example.image).size, *square)
+            size = images.decode(example.image).size
+            if encoder.processor:
+                encoder.processor.placement(size)
         encoded = encoder.encode(example)
     except BadRow as fault:
         return BadRowRecord(row, source.id(row), fault.reason, fault.detail)
     lengths = [len(answer.tokens) for answer in encoded.answers]
     counts = [int(answer.labels.sum()) for answer in encoded.answers]
-    images_, highest = int(encoded.image_tokens > 0), encoded.highest_token
-    cut, hash_ = encoded.truncated, content_hash(example)
+    highest, cut, hash_ = encoded.highest_token, encoded.truncated, content_hash(example)
     bits = np.packbits(np.concatenate(differences.marks(encoded))) if differences else np.zeros(0, np.uint8)
-    return row, example.id, encoded.prefix_length, lengths, counts, images_, cut, highest, hash_, bits
+    return row, example.id, encoded.prefix_length, lengths, counts, encoded.tiles, cut, highest, hash_, bits
 
 
 _CHECK: Check | None = None  # what a worker process was started for

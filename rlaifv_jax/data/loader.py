@@ -6,10 +6,11 @@ the batches independent of the number of hosts and of workers.
 
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from rlaifv_jax.data import images
 from rlaifv_jax.data.augment import Augment
@@ -19,6 +20,7 @@ from rlaifv_jax.data.index import Index, content_hash
 from rlaifv_jax.data.orphans import leave_with_parent
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.schema import Source
+from rlaifv_jax.data.tiles import Tiles, one_tile
 from rlaifv_jax.errors import UserError
 
 WORTH_STARTING = 2  # steps for each worker, below which the seconds of starting processes do not pay
@@ -54,7 +56,6 @@ class StepBuilder:
         *,
         accumulate: int,
         local_rows: np.ndarray,
-        square: Callable[[Any, int], np.ndarray],
         references: TargetLogProbs | None,
         augment: Augment | None,
         token_weight: float,
@@ -63,7 +64,7 @@ class StepBuilder:
         self._rows, self._hashes = index.rows, index.hashes  # the rest of the index stays at home
         self._accumulate, self._local_rows = accumulate, local_rows
         self._references = references
-        self._square, self._augment = square, augment
+        self._augment = augment
         self._token_weight = token_weight
         self._changed = index.changed if token_weight != 1 else None
         if self._changed is not None and 8 * self._changed.shape[1] < index.target_counts.sum(axis=1).max(initial=0):
@@ -88,9 +89,7 @@ class StepBuilder:
                 )
             pixels = None
             if example.image is not None:
-                image, size = images.decode(example.image), self._plan.shape.image_size
-                augment = self._augment
-                pixels = augment(image, size, row=row, step=step) if augment else self._square(image, size)
+                pixels = self._tiles(images.decode(example.image), row, step)
             reference = None if self._references is None else self._references.per_target(row)
             encoded = self._encoder.encode(example)
             return Item(encoded, pixels, reference, self._weights(position, encoded))
@@ -98,6 +97,12 @@ class StepBuilder:
             # The scan let this row pass: the files have changed since, or it is our mistake.
             where = f"{self._source.path}, row {row} (id {self._source.id(row)})"
             raise UserError(f"data: {where}: {type(error).__name__}: {error}") from error
+
+    def _tiles(self, image: Image.Image, row: int, step: int) -> Tiles:
+        if self._augment:
+            return one_tile(self._augment(image, self._plan.shape.tile.shape[0], row=row, step=step))
+        assert self._encoder.processor is not None
+        return self._encoder.processor.cut(image)
 
     def _weights(self, position: int, encoded: Encoded) -> Sequence[np.ndarray] | None:
         """Per answer float32[targets]: `token_weight` for changed tokens, 1 for the others; None where all count 1."""
@@ -113,8 +118,8 @@ class Loader:
     """Iterates over `(step, Batch)` with leaves `[A, B_local, …]` for steps `start_step` … `plan.steps` - 1.
 
     The rows of a step are cut into `accumulate` micro-steps of B rows; `local_rows` names those of the B that this
-    process holds, None for all. square: RGB image, size → uint8[size, size, 3]; it must pickle. augment: random views
-    of the images instead. token_weight: of the targets that the index marks as changed; with 1 no marks are needed.
+    process holds, None for all. augment: random views of the images instead of what the encoder's processor cuts.
+    token_weight: of the targets that the index marks as changed; with 1 no marks are needed.
     Iterating again starts at `start_step` again.
 
     With `workers` > 0 the script needs `if __name__ == "__main__":`, because worker processes import it.
@@ -129,7 +134,6 @@ class Loader:
         *,
         accumulate: int = 1,
         local_rows: np.ndarray | Sequence[int] | None = None,
-        square: Callable[[Any, int], np.ndarray] = images.center_crop,
         start_step: int = 0,
         workers: int = 0,
         references: TargetLogProbs | None = None,
@@ -152,7 +156,6 @@ class Loader:
             plan,
             accumulate=accumulate,
             local_rows=local,
-            square=square,
             references=references,
             augment=augment,
             token_weight=token_weight,

@@ -199,7 +199,7 @@ def fit_rows(
     lengths = row_lengths(shape.row_length, longest, longest_row)
     shortest = int(sizes.tokens.min())
     candidates = [
-        replace(shape, row_length=length, pairs=pairs, images=pairs, targets=length)
+        replace(shape, row_length=length, pairs=pairs, images=pairs * int(sizes.images.max()), targets=length)
         for length in lengths
         for pairs in range(1, max(min(pairs_per_row or MOST_PAIRS, length // shortest), 1) + 1)
     ]

@@ -7,6 +7,7 @@ import numpy as np
 
 from rlaifv_jax.data.batch import IMAGE_TOKEN, Batch
 from rlaifv_jax.data.encode import Encoded
+from rlaifv_jax.data.tiles import Tile, Tiles
 
 
 @dataclass(frozen=True)
@@ -15,19 +16,18 @@ class RowShape:
 
     row_length: int  # T
     targets: int  # R
-    image_size: int  # height and width of an image
-    image_tokens: int  # P, patches of an image
-    images: int = 1  # I
+    tile: Tile  # P is its tokens
+    images: int = 1  # I, tiles
     pairs: int = 1  # S
 
 
 @dataclass(frozen=True)
 class Item:
-    """An example ready to be placed: its tokens, uint8[size, size, 3] pixels, per answer float32[targets] log-probs
-    under the reference model, and weights (none: every target counts 1)."""
+    """An example ready to be placed: its tokens, the tiles of its image, per answer float32[targets] log-probs under
+    the reference model, and weights (none: every target counts 1)."""
 
     encoded: Encoded
-    image: np.ndarray | None = None
+    image: Tiles | None = None
     reference: Sequence[np.ndarray] | None = None
     weights: Sequence[np.ndarray] | None = None
 
@@ -42,7 +42,8 @@ def empty_batch(count: int, shape: RowShape) -> Batch:
         segments=np.zeros(tokens, np.int32),
         branches=np.zeros(tokens, np.int32),
         patches=np.full(tokens, -1, np.int32),
-        images=np.zeros((count, shape.images, shape.image_size, shape.image_size, 3), np.uint8),
+        images=np.zeros((count, shape.images, *shape.tile.shape), np.uint8),
+        grids=np.zeros((count, shape.images, 2), np.int32),
         sources=np.zeros(targets, np.int32),
         targets=np.zeros(targets, np.int32),
         weights=np.zeros(targets, np.float32),
@@ -74,14 +75,15 @@ def fill_row(batch: Batch, row: int, items: Sequence[Item], shape: RowShape) -> 
                 f"a row needs {needed[0]} positions, {needed[1]} targets and {needed[2]} pairs, and has "
                 f"{shape.row_length}, {shape.targets} and {shape.pairs}"
             )
-        if (item.image is None) != (encoded.image_tokens == 0):
-            raise ValueError("tokens and pixels disagree on whether there is an image")
+        if (0 if item.image is None else len(item.image.pixels)) != encoded.tiles:
+            raise ValueError("tokens and pixels disagree on how many tiles there are")
         if item.image is not None:
-            if image == shape.images:
-                raise ValueError(f"a row holds more than {shape.images} images")
-            batch.images[row, image] = item.image
-        _fill_prefix(batch, row, start, encoded, image * shape.image_tokens)
-        image += item.image is not None
+            stop = image + encoded.tiles
+            if stop > shape.images:
+                raise ValueError(f"a row holds more than {shape.images} tiles")
+            batch.images[row, image:stop], batch.grids[row, image:stop] = item.image
+        _fill_prefix(batch, row, start, encoded, image * shape.tile.tokens)
+        image += encoded.tiles
         prefix_end = start + encoded.prefix_length
         batch.segments[row, start : start + encoded.row_length] = pair + 1
         batch.pairs[row, pair] = 1
@@ -109,18 +111,15 @@ def fill_row(batch: Batch, row: int, items: Sequence[Item], shape: RowShape) -> 
 
 
 def _fill_prefix(batch: Batch, row: int, start: int, encoded: Encoded, first_patch: int) -> None:
-    prefix = encoded.prefix
+    """first_patch: number, among the features of the row, of the first that belongs to the image."""
     place = slice(start, start + encoded.prefix_length)
     batch.positions[row, place] = np.arange(encoded.prefix_length)
-    tags = np.flatnonzero(prefix == IMAGE_TOKEN)
-    if not len(tags):
-        batch.tokens[row, place] = prefix
-        return
-    cut = int(tags[0])
-    after = start + cut + encoded.image_tokens
-    batch.tokens[row, start : start + cut] = prefix[:cut]
-    batch.tokens[row, after : start + encoded.prefix_length] = prefix[cut + 1 :]
-    batch.patches[row, start + cut : after] = first_patch + np.arange(encoded.image_tokens)
+    spread = np.repeat(encoded.prefix, encoded.widths)
+    here = spread == IMAGE_TOKEN
+    batch.tokens[row, place] = np.where(here, 0, spread)
+    if encoded.picture:
+        places = np.concatenate(encoded.picture.places)
+        batch.patches[row, place][here] = np.where(places >= 0, first_patch + places, places)
 
 
 def _checked(values: np.ndarray, count: int, what: str) -> np.ndarray:

@@ -7,11 +7,14 @@ Most families make one square tile of every picture, whose features stand in the
 into a grid of squares (anyres.py), MiniCPM-V into slices of many shapes (slicing.py).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
+
+from rlaifv_jax.data.batch import Array
 
 Size = tuple[int, int]  # width, height
 
@@ -28,8 +31,8 @@ class Tile(NamedTuple):
 class Tiles(NamedTuple):
     """pixels: uint8[n, *Tile.shape]. grids: int32[n, 2], rows and columns of patches in each; 0 where nobody asks."""
 
-    pixels: np.ndarray
-    grids: np.ndarray
+    pixels: Array
+    grids: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +68,21 @@ class ImageProcessor(Protocol):
         """An RGB picture → its tiles. Raises as `placement`."""
 
 
-def in_order(tokens: int) -> Placement | None:
-    """One tile whose features stand in their order; None for a model that sees nothing."""
-    return Placement(1, (np.arange(tokens, dtype=np.int32),)) if tokens else None
+def in_order(tokens: int) -> Placement:
+    """One tile whose features stand in their order."""
+    return Placement(1, (np.arange(tokens, dtype=np.int32),))
+
+
+def placement_of(processor: ImageProcessor, size: Callable[[], Size]) -> Placement:
+    """Of a picture whose size is asked for only where it matters. Raises as `processor.placement` and `size`."""
+    return processor.uniform or processor.placement(size())
+
+
+def squares(pixels: Array) -> Tiles:
+    """Pixels [n, edge, edge, 3] of tiles whose grids nobody asks for."""
+    return Tiles(pixels, np.zeros((len(pixels), 2), np.int32))
 
 
 def one_tile(pixels: np.ndarray) -> Tiles:
-    """Pixels of a picture that is a single tile."""
-    return Tiles(pixels[None], np.zeros((1, 2), np.int32))
+    """Pixels of a picture that is a single square."""
+    return squares(pixels[None])

@@ -37,7 +37,7 @@ def answer_tokens(prompter: Prompter, where: str) -> AnswerTokens:
       UserError: neither a yes or no a no is one token, so that nothing can be read off a single step.
     """
     question = [Turn("user", "Is it?")]
-    prompt = prompter.encode(question, image=False).prefix.tolist()
+    prompt = prompter.encode(question, None).prefix.tolist()
     template, tokenizer = prompter.template, prompter.tokenizer
     whole = template.tokenize(tokenizer, template.render(question, WORDS[0], image=False))
     if whole[: len(prompt)] != prompt:
@@ -60,11 +60,11 @@ def branched(prompter: Prompter, prompts: Sequence[Encoded]) -> Encoded:
 
     prompts: one or more, of `prompter.encode`, with the picture before the question.
     """
-    opening = prompter.encode([Turn("user", "")], image=prompts[0].image_tokens > 0).prefix
+    opening = prompter.encode([Turn("user", "")], prompts[0].picture).prefix
     shared = min(_common(opening, prompt.prefix) for prompt in prompts)
     rests = [prompt.prefix[shared:] for prompt in prompts]
     answers = tuple(Answer(rest, np.zeros(len(rest), bool)) for rest in rests)
-    return Encoded(prompts[0].prefix[:shared], answers, (), prompts[0].image_tokens)
+    return Encoded(prompts[0].prefix[:shared], answers, (), prompts[0].picture)
 
 
 def _common(opening: np.ndarray, ids: np.ndarray) -> int:

@@ -15,7 +15,7 @@ from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.feedback.fields import Record, answer_of, owner_of, question_of
-from rlaifv_jax.feedback.reading import Reading, pixels
+from rlaifv_jax.feedback.reading import Reading, tiles
 from rlaifv_jax.feedback.stage import Tally, Unit, told
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
@@ -45,8 +45,10 @@ class Likelihood:
 
     def load(self, source: Input) -> Mapping[str, Any]:
         speaker = self.speaker = self.reading.open(self.model, f"best_of_n.{self.name}")
-        template, image_tokens = speaker.prompter.template, speaker.model.config.image_tokens
-        self.encoder = Encoder(speaker.tokenizer, template, image_tokens, speaker.context, objective="sft")
+        prompter = speaker.prompter
+        self.encoder = Encoder(
+            speaker.tokenizer, prompter.template, prompter.processor, speaker.context, objective="sft"
+        )
         self.forward = Forward.of(speaker)
         return {
             "weights": model_fingerprint(self.forward.params, speaker.dtype),
@@ -72,7 +74,7 @@ class Likelihood:
         wanted = {place for place, number in enumerate(owners) if number not in done}
         found = self.forward.log_probs(
             encoded,
-            lambda place: pixels(self.speaker, self.pictures, units[owners[place]][0]),
+            lambda place: tiles(self.speaker, self.pictures, units[owners[place]][0]),
             wanted,
             **self.reading.rows,
         )
@@ -88,10 +90,16 @@ class Likelihood:
         """An answer behind its question, or why it cannot be scored."""
         turns = (Turn("user", question_of(record, "an answer")),)
         try:
-            image = b"" if self.pictures.names(record) else None
-            return self.encoder.encode(Example(0, "", image, turns, (answer_of(record, "an answer"),)))
+            return self.encoder.encode(Example(0, "", self._image(record), turns, (answer_of(record, "an answer"),)))
         except BadRow as fault:
             return str(fault)
+
+    def _image(self, record: Record) -> bytes | None:
+        """The picture; b'' stands for it where its size does not matter."""
+        if not self.pictures.names(record):
+            return None
+        processor = self.encoder.processor
+        return self.pictures.read(record) if processor and not processor.uniform else b""
 
     def _records(self, answers: Sequence[Encoded | str], values: Sequence[np.ndarray]) -> list[Record]:
         found = iter(values)

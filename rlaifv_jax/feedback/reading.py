@@ -7,6 +7,7 @@ from typing import Any
 from rlaifv_jax.data import images
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.tiles import Placement, Tiles
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.fields import Record
 from rlaifv_jax.sampling.capacity import LENGTHS
@@ -66,9 +67,18 @@ class Reading:
         )
 
 
-def pixels(speaker: Speaker, pictures: Pictures, record: Record) -> Any:
-    """uint8[size, size, 3] of the picture that a record names. Raises `BadRow` where there is none."""
+def placement(speaker: Speaker, pictures: Pictures, record: Record) -> Placement:
+    """What the picture that a record names takes of a prompt. Raises `BadRow` where there is none, if it is read."""
+    return speaker.prompter.placement(lambda: images.size(_data(pictures, record)))
+
+
+def tiles(speaker: Speaker, pictures: Pictures, record: Record) -> Tiles:
+    """What the tower sees of the picture that a record names. Raises `BadRow` where there is none."""
+    return speaker.prompter.tiles(images.decode(_data(pictures, record)))
+
+
+def _data(pictures: Pictures, record: Record) -> bytes:
     data = pictures.read(record)
     if data is None:
         raise BadRow("image_missing", "the record names no picture")
-    return speaker.prompter.pixels(images.decode(data))
+    return data

@@ -24,7 +24,7 @@ from rlaifv_jax.feedback import items, labeler
 from rlaifv_jax.feedback.fields import Record, owner_of
 from rlaifv_jax.feedback.labeler import branched
 from rlaifv_jax.feedback.prompts import Template
-from rlaifv_jax.feedback.reading import Reading, pixels
+from rlaifv_jax.feedback.reading import Reading, placement, tiles
 from rlaifv_jax.feedback.rules import WORDS, accepts, margin
 from rlaifv_jax.feedback.stage import Tally, Unit, told
 from rlaifv_jax.fingerprint import model_fingerprint
@@ -90,7 +90,7 @@ class Score:
                 yield number, [failed(item, one.faults[item["question"]], self.model) for item in one.items]
         found = self.forward.next_tokens(
             [branched(self.speaker.prompter, list(asked[number].prompts.values())) for number in order],
-            lambda place: pixels(self.speaker, self.pictures, asked[order[place]].items[0]),
+            lambda place: tiles(self.speaker, self.pictures, asked[order[place]].items[0]),
             {place for place, number in enumerate(order) if number not in done},
             self.tokens.known,
             **self.reading.rows,
@@ -120,7 +120,8 @@ class Score:
             asked.items.extend(items_of(record, self.prompt))
         for question in dict.fromkeys(item["question"] for item in asked.items):
             try:
-                prompt = self.speaker.prompter.encode([Turn("user", question)], image=True)
+                picture = placement(self.speaker, self.pictures, asked.items[0])
+                prompt = self.speaker.prompter.encode([Turn("user", question)], picture)
                 self.speaker.check_length(prompt.prefix_length, 1)
                 asked.prompts[question] = prompt
             except BadRow as fault:

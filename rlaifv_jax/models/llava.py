@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 from flax import nnx
 
+from rlaifv_jax.data.tiles import Tiles
 from rlaifv_jax.models.clip_vit import ClipVit, ClipVitConfig
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.models.projector import MlpProjector
@@ -16,12 +17,12 @@ class LlavaConfig(SeeingConfig):
     vision: ClipVitConfig
 
     @property
-    def image_tokens(self) -> int:
+    def tile_tokens(self) -> int:
         return self.vision.patches
 
     @property
     def connector_flops(self) -> float:
-        return 2.0 * self.image_tokens * (self.vision.width * self.decoder.width + self.decoder.width**2)
+        return 2.0 * self.tile_tokens * (self.vision.width * self.decoder.width + self.decoder.width**2)
 
 
 class Llava(SeeingModel):
@@ -30,7 +31,7 @@ class Llava(SeeingModel):
         self.projector = MlpProjector(config.vision.width, config.decoder.width, rngs=rngs)
         super().__init__(config, rngs=rngs)
 
-    def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
-        """uint8[N, height, width, 3] → [N, P, D], one embedding a patch."""
-        pixels = self.normalized(images).astype(self.vision.patch.dtype)
+    def image_features(self, tiles: Tiles, compute: Compute) -> jax.Array:
+        """N squares → [N, P, D], one embedding a patch."""
+        pixels = self.normalized(tiles.pixels).astype(self.vision.patch.dtype)
         return self.projector(self.vision(pixels, compute))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 from flax import nnx
 
+from rlaifv_jax.data.tiles import Tiles
 from rlaifv_jax.models.beit3 import Beit3, Beit3Config
 from rlaifv_jax.models.layers import Compute, Linear
 from rlaifv_jax.models.seeing import SeeingConfig, SeeingModel
@@ -16,12 +17,12 @@ class MuffinConfig(SeeingConfig):
     vision: Beit3Config
 
     @property
-    def image_tokens(self) -> int:
+    def tile_tokens(self) -> int:
         return self.vision.queries
 
     @property
     def connector_flops(self) -> float:
-        return 2.0 * self.image_tokens * self.vision.width * self.decoder.width
+        return 2.0 * self.tile_tokens * self.vision.width * self.decoder.width
 
 
 class Muffin(SeeingModel):
@@ -30,7 +31,7 @@ class Muffin(SeeingModel):
         self.projector = Linear(config.vision.width, config.decoder.width, (None, "embed"), bias=True, rngs=rngs)
         super().__init__(config, rngs=rngs)
 
-    def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
-        """uint8[N, height, width, 3] → [N, Q, D], one embedding a query."""
-        pixels = self.normalized(images).astype(self.vision.image.patch.dtype)
+    def image_features(self, tiles: Tiles, compute: Compute) -> jax.Array:
+        """N squares → [N, Q, D], one embedding a query."""
+        pixels = self.normalized(tiles.pixels).astype(self.vision.image.patch.dtype)
         return self.projector(self.vision(pixels, compute))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 from flax import nnx
 
+from rlaifv_jax.data.tiles import Tiles
 from rlaifv_jax.models.eva02 import Eva02, Eva02Config
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.models.resampler import Resampler, ResamplerConfig
@@ -17,12 +18,12 @@ class OmniLmmConfig(SeeingConfig):
     resampler: ResamplerConfig
 
     @property
-    def image_tokens(self) -> int:
+    def tile_tokens(self) -> int:
         return self.resampler.queries
 
     @property
     def connector_flops(self) -> float:
-        d, patches, queries = self.resampler.width, self.vision.patches, self.image_tokens
+        d, patches, queries = self.resampler.width, self.vision.patches, self.tile_tokens
         linear = 2.0 * d * (patches * (self.resampler.width_in + 2 * d) + queries * 3 * d)
         return linear + 4.0 * queries * patches * d
 
@@ -33,7 +34,7 @@ class OmniLmm(SeeingModel):
         self.resampler = Resampler(config.resampler, rngs=rngs)
         super().__init__(config, rngs=rngs)
 
-    def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
-        """uint8[N, height, width, 3] → [N, Q, D], one embedding a query."""
-        pixels = self.normalized(images).astype(self.vision.patch.dtype)
+    def image_features(self, tiles: Tiles, compute: Compute) -> jax.Array:
+        """N squares → [N, Q, D], one embedding a query."""
+        pixels = self.normalized(tiles.pixels).astype(self.vision.patch.dtype)
         return self.resampler(self.vision(pixels, compute))

@@ -7,6 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.images import ASPECT_RATIOS
+from rlaifv_jax.data.square import Square
+from rlaifv_jax.data.tiles import ImageProcessor, Tile, Tiles
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.models.text import TextModel
@@ -18,9 +22,9 @@ from rlaifv_jax.parallel import constrain
 class SeeingConfig:
     """What the configs of such models have in common.
 
-    image_mean, image_std: those of the checkpoint's image processor, per RGB channel in 0…1. image_size: pixels along
-    an edge. image_tokens: embeddings that a picture becomes. connector_flops: of what makes them from the tower's
-    features, forward, for one image.
+    image_mean, image_std: those of the checkpoint's image processor, per RGB channel in 0…1. tile_tokens: embeddings
+    that a tile becomes (rlaifv_jax.data.tiles). connector_flops: of what makes them from the tower's features, forward,
+    for one tile.
     """
 
     vision: VitConfig
@@ -29,12 +33,24 @@ class SeeingConfig:
     image_std: tuple[float, float, float]
 
     @property
-    def image_size(self) -> int:
-        return self.vision.image_size
+    def tile_tokens(self) -> int:
+        raise NotImplementedError
 
     @property
-    def image_tokens(self) -> int:
-        raise NotImplementedError
+    def tile(self) -> Tile:
+        edge = self.vision.image_size
+        return Tile((edge, edge, 3), self.tile_tokens)
+
+    def processor(self, aspect_ratio: str) -> ImageProcessor:
+        """aspect_ratio: how pictures become tiles, a name of `images.ASPECT_RATIOS` or one of the family's own; '': a
+        way that takes as much of a row as the family's own.
+
+        Raises:
+          UserError: a name that the model does not know.
+        """
+        if aspect_ratio not in ("", *ASPECT_RATIOS):
+            raise UserError(f"image_aspect_ratio is {aspect_ratio!r}; this model knows {', '.join(ASPECT_RATIOS)}")
+        return Square(self.tile, aspect_ratio or ASPECT_RATIOS[0], self.image_mean)
 
     @property
     def connector_flops(self) -> float:
@@ -46,8 +62,8 @@ class SeeingModel(TextModel):
 
     config: SeeingConfig
 
-    def image_features(self, images: jax.Array, compute: Compute) -> jax.Array:
-        """uint8[N, height, width, 3] → [N, P, D] embeddings that stand in the row in place of an image."""
+    def image_features(self, tiles: Tiles, compute: Compute) -> jax.Array:
+        """N tiles → [N, P, D] embeddings that stand in the row in place of an image."""
         raise NotImplementedError
 
     def normalized(self, images: jax.Array) -> jax.Array:
@@ -60,11 +76,19 @@ class SeeingModel(TextModel):
         rows, count = batch.images.shape[:2]
         if count == 0:
             return x
-        images = constrain(batch.images.reshape(rows * count, *batch.images.shape[2:]), "batch", None, None, None)
-        features = self.image_features(images, compute).reshape(rows, -1, x.shape[-1])  # [B, I·P, D]
-        placed = jnp.take_along_axis(features, jnp.maximum(batch.patches, 0)[..., None], axis=1)  # [B, T, D]
-        x = jnp.where((batch.patches >= 0)[..., None], placed, x)
-        return constrain(x, "batch", None, None)
+        tiles = Tiles(*(constrain(_merged(leaf), "batch", *(None,) * (leaf.ndim - 2)) for leaf in batch.tiles))
+        features = self.image_features(tiles, compute).reshape(rows, -1, x.shape[-1])  # [B, I·P, D]
+        return constrain(self.place(x, features, batch.patches), "batch", None, None)
+
+    def place(self, x: jax.Array, features: jax.Array, patches: jax.Array) -> jax.Array:
+        """Features [B, I·P, D] of the rows' tiles into embeddings [B, T, D], by `Batch.patches`."""
+        placed = jnp.take_along_axis(features, jnp.maximum(patches, 0)[..., None], axis=1)  # [B, T, D]
+        return jnp.where((patches >= 0)[..., None], placed, x)
+
+
+def _merged(leaf: jax.Array) -> jax.Array:
+    """[B, I, …] → [B·I, …]"""
+    return leaf.reshape(-1, *leaf.shape[2:])
 
 
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:

@@ -7,19 +7,24 @@ import jax
 from flax import nnx
 
 from rlaifv_jax.data.batch import Batch
+from rlaifv_jax.data.tiles import Tile
 from rlaifv_jax.models.decoder import Decoder, DecoderConfig
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import Layout
 from rlaifv_jax.ops.logprob import target_log_probs
 
+NOTHING = Tile((0, 0, 3), 0)
+
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A language model's sizes, with those of the pictures that it does not see, as other families have them."""
+    """A language model's sizes, and that it sees nothing, in the words of the families that do."""
 
     decoder: DecoderConfig
-    image_size: int = 0
-    image_tokens: int = 0
+    tile: Tile = NOTHING
+
+    def processor(self, aspect_ratio: str) -> None:
+        """Nothing prepares pictures."""
 
 
 class TextModel(nnx.Module):

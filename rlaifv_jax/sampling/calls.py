@@ -14,7 +14,8 @@ from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoded
 from rlaifv_jax.data.packing import Sizes, best_fit
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
-from rlaifv_jax.sampling.capacity import slot_length
+from rlaifv_jax.data.tiles import Tile, Tiles
+from rlaifv_jax.sampling.capacity import rung, slot_length
 
 TOKENS_AT_ONCE = 8192  # positions of a call, for each part of the mesh that has rows of its own
 LEAST = 8  # places of a row that are read; more come in powers of two, so that there are few programs
@@ -52,10 +53,11 @@ class Place:
     count: int
 
 
-def plan(groups: Sequence[Encoded], image_size: int, unit: int, *, row_length: int, longest_row: int) -> list[Call]:
+def plan(groups: Sequence[Encoded], tile: Tile, unit: int, *, row_length: int, longest_row: int) -> list[Call]:
     """Calls for all groups, in the order of their first groups.
 
     Args:
+      tile: of the model's pictures.
       unit: parts of the mesh that have rows of their own.
       row_length: positions of a row that several groups share; 0: a row for each group.
       longest_row: positions beyond which the branches of a group go to several rows, with the prefix in each.
@@ -63,10 +65,9 @@ def plan(groups: Sequence[Encoded], image_size: int, unit: int, *, row_length: i
     pieces = [piece for number, group in enumerate(groups) for piece in _cut(number, group, row_length or longest_row)]
     tokens = np.array([_positions(groups[p.group], p) for p in pieces], np.int64)
     counts = np.array([_readings(groups[p.group], p) for p in pieces], np.int64)
-    images = np.array([groups[p.group].image_tokens > 0 for p in pieces], np.int64)
-    image_tokens = max((group.image_tokens for group in groups), default=0)
+    images = np.array([groups[p.group].tiles for p in pieces], np.int64)
     if row_length:
-        most = RowShape(row_length, row_length, image_size, image_tokens, images=row_length, pairs=row_length)
+        most = RowShape(row_length, row_length, tile, images=row_length, pairs=row_length)
         fitting = np.flatnonzero(tokens <= row_length)
         rows = best_fit(Sizes(tokens, counts, images), fitting, most)
         rows += [[int(place)] for place in np.flatnonzero(tokens > row_length)]
@@ -83,9 +84,8 @@ def plan(groups: Sequence[Encoded], image_size: int, unit: int, *, row_length: i
         shape = RowShape(
             row_length=length,
             targets=_power(max(int(counts[row].sum()) for row in members), LEAST),
-            image_size=image_size,
-            image_tokens=image_tokens,
-            images=_power(max(int(images[row].sum()) for row in members), 1),
+            tile=tile,
+            images=rung(max(int(images[row].sum()) for row in members)),
             pairs=_power(max(map(len, members)), 1),
         )
         for start in range(0, len(members), at_once):
@@ -123,9 +123,7 @@ def _power(count: int, least: int) -> int:
     return max(least, 1 << max(count - 1, 0).bit_length()) if count else 0
 
 
-def build(
-    call: Call, groups: Sequence[Encoded], images: Callable[[int], np.ndarray | None]
-) -> tuple[Batch, list[Place]]:
+def build(call: Call, groups: Sequence[Encoded], images: Callable[[int], Tiles | None]) -> tuple[Batch, list[Place]]:
     """The batch of a call, and where in what comes back each branch stands.
 
     Branches without labels are read at their last tokens (sources point there), those with labels where these are
@@ -142,11 +140,11 @@ def build(
         start = reading = 0
         for piece in pieces:
             group = groups[piece.group]
-            pixels = images(piece.group)
-            if pixels is None and group.image_tokens:
+            tiles = images(piece.group)
+            if tiles is None and group.picture:
                 continue
             part = replace(group, answers=group.answers[piece.first : piece.stop], truncated=())
-            items.append(Item(part, pixels))
+            items.append(Item(part, tiles))
             cursor = start + group.prefix_length
             for number, answer in enumerate(part.answers):
                 cursor += len(answer.tokens)

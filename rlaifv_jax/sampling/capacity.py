@@ -31,6 +31,12 @@ def slot_length(positions: int) -> int:
     raise UserError(f"a prompt of {positions} positions is longer than all slots; at most {LENGTHS[-1]} are possible")
 
 
+def rung(count: int) -> int:
+    """The next of 0, 1, 2 … 8, 10, 12, 14, 16, 20, …: four in an octave, so that there are few programs."""
+    step = 1 << max((count - 1).bit_length() - 3, 0)
+    return -(-count // step) * step
+
+
 def prompts_at_once(config: DecoderConfig, shape: CacheShape, mesh: Mesh, params: Params) -> int:
     """G on real devices that hold `params`: see `prompts_in`.
 

@@ -170,7 +170,7 @@ class Engine:
 
     def _slots(self, length: int, count: int) -> Slots:
         program = replace(self.program, cache=replace(self.program.cache, prompts=count, prefix=length))
-        return Slots(program, self.params, self.mesh, self.config.image_size, self.config.image_tokens, self.seed)
+        return Slots(program, self.params, self.mesh, self.config.tile, self.seed)
 
     def _admit(self, slots: Slots, prompts: list[Prompt]) -> None:
         self.account.prompts += len(prompts)

@@ -21,13 +21,14 @@ from rlaifv_jax.data.ahead import ahead
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoded
 from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.tiles import Tile, Tiles
 from rlaifv_jax.models.blueprint import Blueprint, Params
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import default_backend
 from rlaifv_jax.sampling.calls import Call, Place, build, plan
 from rlaifv_jax.sampling.load import Speaker
 
-Images = Callable[[int], np.ndarray]  # group → uint8[size, size, 3]
+Images = Callable[[int], Tiles]  # of a group
 AHEAD = 2  # calls whose pictures are decoded before they are wanted
 
 
@@ -40,7 +41,7 @@ class NextToken(NamedTuple):
 
 @dataclass
 class Account:
-    """What has been computed: images, positions of rows without their padding, branches."""
+    """What has been computed: tiles of images, positions of rows without their padding, branches."""
 
     images: int = 0
     positions: int = 0
@@ -56,7 +57,7 @@ class Forward:
     """
 
     def __init__(self, model: Any, params: Params, mesh: Mesh):
-        self.image_size: int = model.config.image_size
+        self.tile: Tile = model.config.tile
         self.params, self.mesh = params, mesh
         backend = default_backend(mesh.devices.flat[0].platform)
         compute = Compute(backend, backend, "none", vocab_block=4096)
@@ -105,22 +106,22 @@ class Forward:
         the last bits of a result, do not depend on what is wanted.
 
         Args:
-          images: the pixels of a group; may raise `BadRow`. rows: row_length and longest_row, see `plan`.
+          images: what the tower sees of a group; may raise `BadRow`. rows: row_length and longest_row, see `plan`.
         """
         unit = parallel.rows_divisor(self.mesh)
-        calls = plan(groups, self.image_size, unit, **rows)
+        calls = plan(groups, self.tile, unit, **rows)
         calls = [call for call in calls if call.groups & wanted]
         faults: dict[int, BadRow] = {}
 
-        def pixels(group: int) -> np.ndarray | None:
+        def tiles(group: int) -> Tiles | None:
             try:
-                return images(group) if groups[group].image_tokens else None
+                return images(group) if groups[group].picture else None
             except BadRow as fault:
                 faults[group] = fault
                 return None
 
         def prepare(call: Call) -> tuple[Call, tuple[Batch, list[Place]]]:
-            return call, build(call, groups, pixels)
+            return call, build(call, groups, tiles)
 
         found: dict[int, dict[int, Any]] = {group: {} for group in range(len(groups))}
         left = Counter(group for call in calls for group in call.groups)
@@ -151,7 +152,7 @@ class Forward:
 
     def _count(self, groups: Sequence[Encoded], places: Sequence[Place]) -> None:
         prefixes = {(place.row, place.group) for place in places}
-        self.account.images += sum(groups[group].image_tokens > 0 for _, group in prefixes)
+        self.account.images += sum(groups[group].tiles for _, group in prefixes)
         self.account.positions += sum(groups[group].prefix_length for _, group in prefixes)
         self.account.positions += sum(len(groups[place.group].answers[place.branch].tokens) for place in places)
         self.account.branches += len(places)

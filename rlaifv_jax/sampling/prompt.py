@@ -1,30 +1,30 @@
 """From a question about a picture to what the engine takes: tokens, pixels, a name."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from rlaifv_jax.data import images
 from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
 from rlaifv_jax.data.encode import Encoded, is_unicode
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import Turn
+from rlaifv_jax.data.tiles import ImageProcessor, Placement, Size, Tiles, placement_of
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 from rlaifv_jax.errors import UserError
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """encoded: a prefix without answers. image: uint8[size, size, 3], None for text only. name: decides, with the
-    seed, all randomness of its answers. tag: comes back with the answers."""
+    """encoded: a prefix without answers. image: None for text only. name: decides, with the seed, all randomness of its
+    answers. tag: comes back with the answers."""
 
     encoded: Encoded
-    image: np.ndarray | None
+    image: Tiles | None
     name: str
     tag: Any = field(default=None, compare=False)
 
@@ -43,7 +43,10 @@ class Prompter:
     Args:
       model: an opened checkpoint (convert.load.StoredModel).
       template: conversation template, see `conversation_of`.
-      aspect_ratio: how oblong pictures become square, a name in images.ASPECT_RATIOS; '': as the family generates.
+      aspect_ratio: how pictures become tiles, see `SeeingConfig.processor`; '': as the family generates.
+
+    Raises:
+      UserError: a template or a way with pictures that the model does not know.
     """
 
     def __init__(self, model: Any, template: str | None = None, aspect_ratio: str = ""):
@@ -51,6 +54,7 @@ class Prompter:
         self.tokenizer: Tokenizer = load_tokenizer(model.directory)
         self.template = conversation_of(model, self.tokenizer, template)
         self.aspect_ratio: str = aspect_ratio or model.family.generation_aspect_ratio
+        self.processor: ImageProcessor | None = self.config.processor(self.aspect_ratio)
 
     @property
     def voice(self) -> str:
@@ -65,12 +69,19 @@ class Prompter:
         """What decides prompts, for the manifests of runs."""
         return {"conversation template": self.voice, "image aspect ratio": self.aspect_ratio}
 
-    def pixels(self, picture: Image.Image) -> np.ndarray:
-        """An RGB picture → uint8[size, size, 3]. Raises `BadRow` for one that is far too thin."""
-        return images.square(picture, self.config.image_size, self.aspect_ratio, self.config.image_mean)
+    def placement(self, size: Callable[[], Size]) -> Placement:
+        """What a picture takes of a prompt; its size is asked for only where that matters. Raises `BadRow`."""
+        if self.processor is None:
+            raise BadRow("image_for_text_model", "this model is a language model without a tower")
+        return placement_of(self.processor, size)
 
-    def encode(self, turns: Sequence[Turn], *, image: bool) -> Encoded:
-        """Tokens of a conversation that waits for an answer; the image's place is beside the first question.
+    def tiles(self, picture: Image.Image) -> Tiles:
+        """What the tower sees of an RGB picture. Raises `BadRow` for one that is far too thin."""
+        assert self.processor is not None
+        return self.processor.cut(picture)
+
+    def encode(self, turns: Sequence[Turn], picture: Placement | None) -> Encoded:
+        """Tokens of a conversation that waits for an answer; the picture's place is beside the first question.
 
         Raises `BadRow` for a text that is none, `UserError` for a tokenizer of another model.
         """
@@ -78,8 +89,10 @@ class Prompter:
             if not is_unicode(turn.text):
                 raise BadRow("not_unicode", "the text contains half of a surrogate pair")
         turns = [turn._replace(text=_without(self.template.image_tags, turn.text)) for turn in turns]
-        ids = self.template.tokenize(self.tokenizer, self.template.render_prompt(turns, image=image))
-        encoded = Encoded(np.asarray(ids, np.int32), (), (), self.config.image_tokens if image else 0)
+        grid = picture.grid if picture else (0, 0)
+        text = self.template.render_prompt(turns, image=picture is not None, grid=grid)
+        ids = self.template.tokenize(self.tokenizer, text)
+        encoded = Encoded(np.asarray(ids, np.int32), (), (), picture)
         if encoded.highest_token >= (rows := self.config.decoder.vocab_size):
             raise UserError(
                 f"token id {encoded.highest_token}, but the model's vocabulary has {rows} rows; its tokenizer belongs "
@@ -93,10 +106,9 @@ class Prompter:
             turns = [Turn("user", turns)]
         if picture is None and not _without(self.template.image_tags, turns[0].text).strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
-        if picture is not None and not self.config.image_tokens:
-            raise BadRow("image_for_text_model", "this model is a language model without a tower")
-        pixels = None if picture is None else self.pixels(picture)
-        return Prompt(self.encode(turns, image=picture is not None), pixels, name, tag)
+        placement = None if picture is None else self.placement(lambda: picture.size)
+        tiles = None if picture is None else self.tiles(picture)
+        return Prompt(self.encode(turns, placement), tiles, name, tag)
 
 
 def _without(tags: Sequence[str], text: str) -> str:

@@ -9,8 +9,10 @@ from jax.sharding import Mesh
 
 from rlaifv_jax import parallel
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
+from rlaifv_jax.data.tiles import Tile
 from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.sampling.branches import Branches
+from rlaifv_jax.sampling.capacity import rung
 from rlaifv_jax.sampling.decode import Program, jitted
 from rlaifv_jax.sampling.prompt import Prompt
 
@@ -24,9 +26,9 @@ class Slots:
       program: with a cache of G and P. params: unstacked weights. seed: of all draws.
     """
 
-    def __init__(self, program: Program, params: Params, mesh: Mesh, image_size: int, image_tokens: int, seed: int):
+    def __init__(self, program: Program, params: Params, mesh: Mesh, tile: Tile, seed: int):
         self.program, self.params, self.mesh, self.seed = program, params, mesh, seed
-        self.shape = RowShape(program.cache.prefix, 0, image_size, image_tokens)
+        self.shape = RowShape(program.cache.prefix, 0, tile)
         self.at_once = parallel.rows_divisor(mesh)  # r, prompts that are computed at once
         self.prompts: list[Prompt | None] = [None] * program.cache.prompts
         self.functions = jitted(program, mesh)
@@ -62,9 +64,9 @@ class Slots:
 
     def _compute(self, prompts: list[Prompt], slots: list[int]) -> None:
         missing = self.at_once - len(prompts)
-        images = max(prompt.image is not None for prompt in prompts)
+        images = rung(max(prompt.encoded.tiles for prompt in prompts))
         rows = [[Item(prompt.encoded, prompt.image)] for prompt in prompts] + [[]] * missing
-        batch = build_rows(rows, replace(self.shape, images=int(images)))
+        batch = build_rows(rows, replace(self.shape, images=images))
         keys = np.zeros((self.at_once, 2), np.uint32)
         keys[: len(prompts)] = [prompt.key(self.seed) for prompt in prompts]
         nowhere = len(self.prompts)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rlaifv_jax.data.encode import Encoded
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.feedback import labeler
 from rlaifv_jax.feedback.rules import accepts
@@ -30,16 +31,16 @@ def agree(model: Path, examples: Sequence[HeldOut], seed: int) -> Agreement:
         claims.append([*((TRUE, thing) for thing in example.scene), *misses])
     speaker = Speaker(model, dtype="float32")
     tokens = labeler.answer_tokens(speaker.prompter, str(model))
-    asked = [
-        labeler.branched(
-            speaker.prompter,
-            [speaker.prompter.encode([Turn("user", ask_if(claim))], image=True) for _, claim in each],
-        )
-        for each in claims
-    ]
+
+    def ask(example: HeldOut, each: list[tuple[str, Thing]]) -> Encoded:
+        picture = speaker.prompter.placement(lambda: example.image.size)
+        questions = [speaker.prompter.encode([Turn("user", ask_if(claim))], picture) for _, claim in each]
+        return labeler.branched(speaker.prompter, questions)
+
+    asked = [ask(example, each) for example, each in zip(examples, claims, strict=True)]
     found = Forward.of(speaker).next_tokens(
         asked,
-        lambda number: speaker.prompter.pixels(examples[number].image),
+        lambda number: speaker.prompter.tiles(examples[number].image),
         set(range(len(examples))),
         tokens.known,
         row_length=1024,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rlaifv_jax.data.tiles import squares
 from rlaifv_jax.models.blueprint import Blueprint, Params
 from rlaifv_jax.models.layers import PLAIN
 from rlaifv_jax.shapes.scene import CELLS, COLORS, SHAPES, SIZES, Scene, render
@@ -39,7 +40,7 @@ def teach_to_see(
 
     def loss(weights: Params, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = blueprint.module({**weights["model"], "decoder": params["decoder"]})
-        scores = model.image_features(images, PLAIN) @ weights["probe"]  # [B, 9, classes]
+        scores = model.image_features(squares(images), PLAIN) @ weights["probe"]  # [B, 9, classes]
         parts = jnp.split(scores, np.cumsum(ANSWERS)[:-1], axis=-1)
         each = [
             optax.softmax_cross_entropy_with_integer_labels(part, labels[..., question])
@@ -50,7 +51,7 @@ def teach_to_see(
 
     weights, accuracies = fit(loss, weights, seed, steps=steps, batch=batch, lr=lr)
     learnt = {**weights["model"], "decoder": params["decoder"]}
-    features = blueprint.module(learnt).image_features(draw(seed, steps - 1, batch)[0], PLAIN)
+    features = blueprint.module(learnt).image_features(squares(draw(seed, steps - 1, batch)[0]), PLAIN)
     # The probe has drawn the features out; beside words they should be of a word's size.
     loudness = jnp.sqrt(jnp.mean(features**2))
     second = jax.tree.map(lambda leaf: leaf / loudness, learnt["projector"]["second"])

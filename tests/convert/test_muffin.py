@@ -103,7 +103,7 @@ def test_published_sizes() -> None:
     assert sum(sizes.values()) == 13_628_976_128
     assert sum(size for path, size in sizes.items() if path.startswith("vision/")) == 607_757_312 + 64 * 1024
     assert len({(entry.part, entry.name) for entry in TABLES["muffin"](config)}) == 1335
-    assert (config.image_size, config.image_tokens, config.image_mean) == (448, 64, (0.5, 0.5, 0.5))
+    assert (*config.tile, config.image_mean) == ((448, 448, 3), 64, (0.5, 0.5, 0.5))
     still = family.untrained(Trained(vision=True))
     patch_embedding = (3 * 16**2 + 1) * 1024 + 1024
     assert sum(size for path, size in sizes.items() if is_frozen(path, still)) == 303_363_072 + patch_embedding

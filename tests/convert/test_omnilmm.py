@@ -101,7 +101,7 @@ def test_published_sizes() -> None:
     assert sum(size for path, size in sizes.items() if path.startswith("vision/")) == 4_280_795_904
     names = {(entry.part, entry.name) for entry in TABLES["omnilmm"](config)}
     assert len(names) == 1130
-    assert (config.image_size, config.image_tokens, config.decoder.window) == (448, 256, 4096)
+    assert (*config.tile, config.decoder.window) == ((448, 448, 3), 256, 4096)
     assert flops.image_flops(config) == pytest.approx(9.245e12 + 0.114e12, rel=1e-3)
 
 

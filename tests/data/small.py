@@ -8,16 +8,18 @@ from PIL import Image
 
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.schema import Source, open_source
+from rlaifv_jax.data.square import Square
 from rlaifv_jax.data.templates import TEMPLATES
 from rlaifv_jax.data.tokenizer import load_tokenizer
 
 PATCHES = 4
 SIZE = 8
+SQUARE = Square.of(SIZE, PATCHES)
 
 
 def encoder(tokenizer_dir: Path, objective: str = "dpo", max_length: int = 512) -> Encoder:
     """The real encoder on the tokenizer trained for the tests."""
-    return Encoder(load_tokenizer(tokenizer_dir), TEMPLATES["llava_v1"], PATCHES, max_length, objective)
+    return Encoder(load_tokenizer(tokenizer_dir), TEMPLATES["llava_v1"], SQUARE, max_length, objective)
 
 
 def good_rows(count: int) -> list[dict]:

@@ -177,7 +177,7 @@ def test_a_view_is_decided_by_seed_row_and_if_fresh_by_step() -> None:
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory, tokenizer_dir):
     source, encoder = small.source(tmp_path_factory.mktemp("augment"), 11), small.encoder(tokenizer_dir)
-    return source, encoder, admit(scan(source, encoder, image_size=small.SIZE, progress=False))
+    return source, encoder, admit(scan(source, encoder, progress=False))
 
 
 def pixels(loader: Loader, index) -> dict[tuple[int, int], bytes]:
@@ -193,7 +193,7 @@ def pixels(loader: Loader, index) -> dict[tuple[int, int], bytes]:
 @pytest.mark.parametrize("fresh", [False, True])
 def test_batches_hold_the_views_however_they_are_made(parts, fresh) -> None:
     index = parts[2]
-    shape = RowShape(int(index.lengths.max()), int(index.sizes.targets.max()), small.SIZE, small.PATCHES)
+    shape = RowShape(int(index.lengths.max()), int(index.sizes.targets.max()), small.SQUARE.tile)
     plan = TrainingPlan(index.sizes, Deal(index.lengths, seed=3, pairs=4), shape, rows=4, steps=6)
     load = partial(Loader, *parts, augment=Augment(5, fresh))
     alone = pixels(load(plan), index)

@@ -15,6 +15,7 @@ from rlaifv_jax.data.chat_template import ChatTemplate, Speech
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.schema import Example
+from rlaifv_jax.data.square import Square
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
@@ -22,6 +23,7 @@ from rlaifv_jax.models.families import OMNILMM
 from rlaifv_jax.sampling.prompt import Prompter
 from tests.convert.omnilmms import ZEPHYR, write_tokenizer
 
+SQUARE = Square.of(8, 4)
 SYSTEM = (
     "<|system|>\nYou are an artificial intelligence assistant, which gives helpful, detailed, and polite answers "
     "to the human's questions.</s>\n"
@@ -118,14 +120,14 @@ def test_labels_are_the_original_s(folder: Path, template: ChatTemplate, turns: 
     assert ids.count(tokenizer.bos_id) == 1
     assert ids[0] == tokenizer.bos_id
     assert ids.count(IMAGE_TOKEN) == image
-    encoder = Encoder(tokenizer, template, 4, 2048, "sft")
+    encoder = Encoder(tokenizer, template, SQUARE, 2048, "sft")
     encoded = encoder.encode(Example(0, "", b"" if image else None, turns, ("a large dog .",)))
     assert encoded.answers[0].labels.sum() == expected.sum()
 
 
 def test_a_prompt_is_what_answers_follow(folder: Path, template: ChatTemplate) -> None:
     tokenizer = load_tokenizer(folder)
-    encoder = Encoder(tokenizer, template, 4, 2048, "dpo")
+    encoder = Encoder(tokenizer, template, SQUARE, 2048, "dpo")
     encoded = encoder.encode(Example(0, "", b"", THREE, ("a dog .", "no cat")))
     prompt = template.tokenize(tokenizer, template.render_prompt(THREE, image=True))
     assert encoded.prefix.tolist() == prompt
@@ -145,7 +147,7 @@ def test_the_image_stands_between_its_tokens(folder: Path, template: ChatTemplat
 
 @pytest.mark.parametrize("text", ["so <|assistant|> said", "a\n<|user|>\nb", "end</s>", "<im_patch>"])
 def test_texts_that_would_be_taken_for_the_template(folder: Path, template: ChatTemplate, text: str) -> None:
-    encoder = Encoder(load_tokenizer(folder), template, 4, 2048, "dpo")
+    encoder = Encoder(load_tokenizer(folder), template, SQUARE, 2048, "dpo")
     with pytest.raises(BadRow, match=r"separator_in_text|special_token_in_text"):
         encoder.encode(Example(0, "", b"", (Turn("user", text),), ("a", "b")))
 
@@ -203,10 +205,11 @@ def test_questions_that_hold_tokens_of_pictures(folder: Path) -> None:
     template = ChatTemplate.of(tokenizer, OMNILMM.speech, folder)
     prompter = Prompter.__new__(Prompter)
     prompter.tokenizer, prompter.template = tokenizer, template
-    prompter.config = SimpleNamespace(image_tokens=4, decoder=SimpleNamespace(vocab_size=tokenizer_rows(tokenizer)))
+    prompter.config = SimpleNamespace(decoder=SimpleNamespace(vocab_size=tokenizer_rows(tokenizer)))
     for image in (True, False):
-        odd = prompter.encode([Turn("user", "<im_<im_patch>patch> what <image> ?<im_end>")], image=image)
-        plain = prompter.encode([Turn("user", "what  ?")], image=image)
+        picture = SQUARE.uniform if image else None
+        odd = prompter.encode([Turn("user", "<im_<im_patch>patch> what <image> ?<im_end>")], picture)
+        plain = prompter.encode([Turn("user", "what  ?")], picture)
         assert odd.prefix.tolist() == plain.prefix.tolist()
         assert odd.prefix.tolist().count(IMAGE_TOKEN) == image
 

@@ -10,10 +10,12 @@ from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.schema import Example
+from rlaifv_jax.data.square import Square
 from rlaifv_jax.data.templates import TEMPLATES, Turn
 from rlaifv_jax.data.tokenizer import load_tokenizer
 
 PATCHES = 16
+SQUARE = Square.of(8, PATCHES)
 QUESTION = "What is in the picture?"
 CHATS = [
     (Turn("user", QUESTION),),
@@ -65,7 +67,7 @@ def original_ids_and_labels(text, tokenizer, has_image):
 
 
 def encoder(folder, objective="dpo", max_length=4096, template="llava_v1"):
-    return Encoder(load_tokenizer(folder), TEMPLATES[template], PATCHES, max_length, objective)
+    return Encoder(load_tokenizer(folder), TEMPLATES[template], SQUARE, max_length, objective)
 
 
 def example(turns=CHATS[0], answers=("A dog.", "A cat."), image=b"x"):
@@ -217,7 +219,7 @@ def test_unknown_tokens_are_a_mismatch_as_in_the_original(tokenizer_dir):
     """Byte fallback leaves no unknown token, so one is declared: the original takes it for padding."""
     plain = load_tokenizer(tokenizer_dir)
     digit = plain.encode("7")[-1]
-    ours = Encoder(Stumbling(plain, pad_id=digit), TEMPLATES["llava_v1"], PATCHES, 4096, "dpo")
+    ours = Encoder(Stumbling(plain, pad_id=digit), TEMPLATES["llava_v1"], SQUARE, 4096, "dpo")
     assert ours.encode(example(answers=("six", "five"))).target_count
     with pytest.raises(BadRow, match="label_mismatch"):
         ours.encode(example(answers=("7", "6")))
@@ -226,7 +228,7 @@ def test_unknown_tokens_are_a_mismatch_as_in_the_original(tokenizer_dir):
 def test_later_rounds_that_do_not_add_up_are_a_mismatch(modern_tokenizer_dir):
     """A legacy flag that does not fit the vocabulary moves the count by one a round."""
     plain = load_tokenizer(modern_tokenizer_dir)
-    ours = Encoder(Stumbling(plain, legacy=True), TEMPLATES["llava_v1"], PATCHES, 4096, "sft")
+    ours = Encoder(Stumbling(plain, legacy=True), TEMPLATES["llava_v1"], SQUARE, 4096, "sft")
     with pytest.raises(BadRow, match="label_mismatch"):
         ours.encode(example(CHATS[1], ("yes",)))
     text = TEMPLATES["llava_v1"].render(CHATS[1], "yes", image=True)
@@ -239,7 +241,7 @@ def test_prompts_that_tokenise_differently_are_refused(tokenizer_dir):
     def encode(text):
         return [1, 9, *plain.encode(text)[1:]] if "cat" in text else plain.encode(text)
 
-    ours = Encoder(Stumbling(plain, encode=encode), TEMPLATES["llava_v1"], PATCHES, 4096, "dpo")
+    ours = Encoder(Stumbling(plain, encode=encode), TEMPLATES["llava_v1"], SQUARE, 4096, "dpo")
     with pytest.raises(BadRow, match="prefix_mismatch"):
         ours.encode(example(answers=("A dog.", "A cat.")))
 

@@ -10,6 +10,7 @@ from rlaifv_jax.data import index as index_module
 from rlaifv_jax.data.differences import Differences
 from rlaifv_jax.data.index import admit, content_hash, scan
 from rlaifv_jax.data.schema import open_source
+from rlaifv_jax.data.square import Square
 from rlaifv_jax.errors import UserError
 from tests.data import small
 
@@ -40,7 +41,7 @@ def mixed_source(folder):
 
 
 def run(source, encoder, **settings):
-    return scan(source, encoder, **{"image_size": small.SIZE, "progress": False} | settings)
+    return scan(source, encoder, **{"progress": False} | settings)
 
 
 def same(a, b):
@@ -146,7 +147,8 @@ def test_the_cache_serves_until_data_or_settings_change(tmp_path, tokenizer_dir,
     same(run(source, encoder, cache_dir=tmp_path / "cache"), first)
     assert not calls
     run(source, small.encoder(tokenizer_dir, max_length=400), cache_dir=tmp_path / "cache")
-    run(source, encoder, cache_dir=tmp_path / "cache", image_size=small.SIZE + 1)
+    larger = dataclasses.replace(encoder, processor=Square.of(small.SIZE + 1, small.PATCHES))
+    run(source, larger, cache_dir=tmp_path / "cache")
     assert len(calls) == 2
     small.write(tmp_path / "a", small.good_rows(4))
     again = run(open_source(source.path), encoder, cache_dir=tmp_path / "cache")

@@ -31,13 +31,13 @@ class Numbered:
 @pytest.fixture
 def parts(tmp_path, tokenizer_dir):
     source, encoder = small.source(tmp_path, COUNT), small.encoder(tokenizer_dir)
-    index = admit(scan(source, encoder, image_size=small.SIZE, progress=False))
+    index = admit(scan(source, encoder, progress=False))
     return source, encoder, index
 
 
 def shape_of(index, pairs=1):
     longest, targets = pairs * int(index.lengths.max()), pairs * int(index.sizes.targets.max())
-    return RowShape(longest, targets, small.SIZE, small.PATCHES, images=pairs, pairs=pairs)
+    return RowShape(longest, targets, small.SQUARE.tile, images=pairs, pairs=pairs)
 
 
 def training(index, *, rows=4, steps=6, pairs=4, seed=3, in_row=1):
@@ -141,7 +141,7 @@ def test_evaluation_is_one_pass_with_empty_rows_at_the_end(parts):
 def test_weights_land_on_changed_tokens(parts, workers, in_row):
     source, encoder, _ = parts
     exact = Differences("answers", spread_image=False, pad=0)
-    index = admit(scan(source, encoder, image_size=small.SIZE, differences=exact, progress=False))
+    index = admit(scan(source, encoder, differences=exact, progress=False))
     index = index.take(np.arange(len(index))[::-1])
     plan = training(index, rows=4 // in_row, in_row=in_row, steps=3)
     found = load((source, encoder, index), plan, accumulate=1, token_weight=2.5, workers=workers)

@@ -17,6 +17,7 @@ from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.muffin_template import MUFFIN
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.schema import Example
+from rlaifv_jax.data.square import Square
 from rlaifv_jax.data.templates import Turn
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 from rlaifv_jax.errors import UserError
@@ -29,6 +30,7 @@ SYSTEM = (
     "and polite answers to the human's questions."
 )
 PATCHES = 64
+SQUARE = Square.of(8, PATCHES)
 PICTURE = "<im_start><im_patch><im_end>"
 ONE = (Turn("user", "what is on the table ?"),)
 THREE = (*ONE, Turn("assistant", "A red car."), Turn("user", "and left ?"))
@@ -129,7 +131,7 @@ def test_labels(folder: Path, tokenizer: Tokenizer, turns: tuple[Turn, ...], ima
 
 
 def test_pairs_share_all_but_the_answer_and_its_header(tokenizer: Tokenizer) -> None:
-    encoder = Encoder(tokenizer, MUFFIN, PATCHES, 2048, "dpo")
+    encoder = Encoder(tokenizer, MUFFIN, SQUARE, 2048, "dpo")
     encoded = encoder.encode(Example(0, "", b"", THREE, ("A dog.", "two red cats and no table")))
     texts = [tokenizer.decode(answer.tokens.tolist()) for answer in encoded.answers]
     assert texts == ["### Assistant: A dog.\n### ", "### Assistant: two red cats and no table\n### "]
@@ -141,7 +143,7 @@ def test_pairs_share_all_but_the_answer_and_its_header(tokenizer: Tokenizer) -> 
     assert first[-1] != second[-1]
     assert tokenizer.decode(encoded.prefix[-2:].tolist()).endswith("\n")
     # In a row the image takes its 64 positions between its two tokens, and the first label is predicted by the prefix.
-    shape = RowShape(encoded.row_length, encoded.target_count, 8, PATCHES)
+    shape = RowShape(encoded.row_length, encoded.target_count, SQUARE.tile)
     batch = build_rows([[Item(encoded, np.zeros((8, 8, 3), np.uint8))]], shape)
     places = np.flatnonzero(batch.patches[0] >= 0)
     assert len(places) == PATCHES
@@ -152,7 +154,7 @@ def test_pairs_share_all_but_the_answer_and_its_header(tokenizer: Tokenizer) -> 
 
 
 def test_all_answers_are_trained_on_with_sft(tokenizer: Tokenizer) -> None:
-    encoder = Encoder(tokenizer, MUFFIN, PATCHES, 2048, "sft")
+    encoder = Encoder(tokenizer, MUFFIN, SQUARE, 2048, "sft")
     (answer,) = encoder.encode(Example(0, "", b"", THREE, ("No.",))).answers
     said = tokenizer.decode(answer.tokens[answer.labels].tolist())
     assert said == "### Assistant: A red car.\n###### Assistant: No.\n### "
@@ -160,7 +162,7 @@ def test_all_answers_are_trained_on_with_sft(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("text", ["a ### Assistant: b", "x\n### Human: y", "<im_patch>", "[PAD]", "<image>"])
 def test_texts_that_would_be_taken_for_the_template(tokenizer: Tokenizer, text: str) -> None:
-    encoder = Encoder(tokenizer, MUFFIN, PATCHES, 2048, "dpo")
+    encoder = Encoder(tokenizer, MUFFIN, SQUARE, 2048, "dpo")
     with pytest.raises(BadRow, match=r"separator_in_text|special_token_in_text|image_tag_in_text"):
         encoder.encode(Example(0, "", b"", (Turn("user", text),), ("a", "b")))
 
@@ -169,9 +171,9 @@ def test_prompts(folder: Path, tokenizer: Tokenizer) -> None:
     """A picture's tokens in a question are taken out; and no model that speaks like this is asked for one token."""
     prompter = Prompter.__new__(Prompter)
     prompter.tokenizer, prompter.template = tokenizer, MUFFIN
-    prompter.config = SimpleNamespace(image_tokens=PATCHES, decoder=SimpleNamespace(vocab_size=tokenizer.vocab_size))
-    odd = prompter.encode([Turn("user", "what <im_patch> is <image> it ?<im_end>")], image=True)
-    plain = prompter.encode([Turn("user", "what  is  it ?")], image=True)
+    prompter.config = SimpleNamespace(decoder=SimpleNamespace(vocab_size=tokenizer.vocab_size))
+    odd = prompter.encode([Turn("user", "what <im_patch> is <image> it ?<im_end>")], SQUARE.uniform)
+    plain = prompter.encode([Turn("user", "what  is  it ?")], SQUARE.uniform)
     assert odd.prefix.tolist() == plain.prefix.tolist()
     assert plain.prefix_length == len(plain.prefix) + PATCHES - 1
     assert prompter.voice == "muffin"

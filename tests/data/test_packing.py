@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from rlaifv_jax.data.packing import Deal, PassPlan, Sizes, TrainingPlan, best_fit, fit_rows
 from rlaifv_jax.data.rows import RowShape
+from rlaifv_jax.data.tiles import Tile
 from rlaifv_jax.published import lengths as published
 
-SHAPE = RowShape(row_length=0, targets=0, image_size=336, image_tokens=576)
+SHAPE = RowShape(row_length=0, targets=0, tile=Tile((336, 336, 3), 576))
 sizes = (
     st.integers(1, 60)
     .flatmap(lambda count: st.lists(st.tuples(st.integers(2, 300), st.integers(0, 1)), min_size=count, max_size=count))

@@ -33,11 +33,12 @@ class ServedLabeler:
     def weigh(self, question: str, picture: bytes | None) -> Tokens:
         assert picture is not None
         prompter = self.speaker.prompter
-        pixels = prompter.pixels(images.decode(picture))
-        prompt = branched(prompter, [prompter.encode([Turn("user", question)], image=True)])
+        image = images.decode(picture)
+        tiles, placement = prompter.tiles(image), prompter.placement(lambda: image.size)
+        prompt = branched(prompter, [prompter.encode([Turn("user", question)], placement)])
         with self.lock, patch.object(calls, "TOKENS_AT_ONCE", ROW):  # a call with nothing but this question
             ((_, found),) = self.forward.next_tokens(
-                [prompt], lambda _: pixels, {0}, self.ids, row_length=ROW, longest_row=ROW
+                [prompt], lambda _: tiles, {0}, self.ids, row_length=ROW, longest_row=ROW
             )
         assert isinstance(found, list)
         chances = found[0].chances

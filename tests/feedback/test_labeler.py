@@ -35,7 +35,8 @@ def test_a_tokenizer_without_yes(talker: Talker, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("image", [True, False])
 def test_prefix_and_branches_are_the_whole_prompts(talker: Talker, image: bool) -> None:
-    prompts = [talker.prompter.encode([Turn("user", question)], image=image) for question in ASKED]
+    picture = talker.prompter.placement(lambda: (60, 90)) if image else None
+    prompts = [talker.prompter.encode([Turn("user", question)], picture) for question in ASKED]
     group = branched(talker.prompter, prompts)
     assert group.image_tokens == (9 if image else 0)
     for prompt, answer in zip(prompts, group.answers, strict=True):
@@ -49,5 +50,7 @@ def test_prefix_and_branches_are_the_whole_prompts(talker: Talker, image: bool) 
 
 
 def test_one_prompt_that_is_the_opening_itself(talker: Talker) -> None:
-    group = branched(talker.prompter, [talker.prompter.encode([Turn("user", "")], image=True)])
+    group = branched(
+        talker.prompter, [talker.prompter.encode([Turn("user", "")], talker.prompter.placement(lambda: (60, 90)))]
+    )
     assert len(group.answers[0].tokens) == 1

@@ -20,10 +20,10 @@ START, LENGTH = 3, 17
 def rows(config: LlavaConfig, vocab: int, seed: int = 0, count: int = 2) -> Batch:
     """Rows with one image each, one branch, and a target at every place behind the image."""
     rng = np.random.default_rng(seed)
-    size, behind = config.image_size, START + config.image_tokens
+    behind = START + config.tile.tokens
     tokens = rng.integers(3, vocab - 1, (count, LENGTH)).astype(np.int32)
     patches = np.full((count, LENGTH), -1, np.int32)
-    patches[:, START:behind] = np.arange(config.image_tokens)
+    patches[:, START:behind] = np.arange(config.tile.tokens)
     tokens[patches >= 0] = 0
     sources = np.tile(np.arange(behind - 1, LENGTH - 1, dtype=np.int32), (count, 1))
     flat = np.zeros(sources.shape, np.float32)
@@ -33,7 +33,8 @@ def rows(config: LlavaConfig, vocab: int, seed: int = 0, count: int = 2) -> Batc
         segments=np.ones_like(tokens),
         branches=np.zeros_like(tokens),
         patches=patches,
-        images=rng.integers(0, 256, (count, 1, size, size, 3), dtype=np.uint8),
+        images=rng.integers(0, 256, (count, 1, *config.tile.shape), dtype=np.uint8),
+        grids=np.zeros((count, 1, 2), np.int32),
         sources=sources,
         targets=np.take_along_axis(tokens, sources + 1, axis=1),
         weights=flat + 1,

@@ -15,6 +15,7 @@ from convert.load import StoredModel, open_model
 from rlaifv_jax import flops
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Encoded
+from rlaifv_jax.data.tiles import one_tile
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.jaxpr_flops import dot_flops
 from rlaifv_jax.models.beit3 import gelu
@@ -149,7 +150,9 @@ def test_generation_is_token_for_token(tokenizer_dir: Path, tmp_path: Path, beam
         head, tail = tokenizer.encode("### Human:"), tokenizer.encode_bare(f"{question} ###")
         picture = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
         prefix = np.array([*head, start, IMAGE_TOKEN, end, *tail], np.int32)
-        prompts.append(Prompt(Encoded(prefix, (), (), 5), picture, question, number))
+        prompts.append(
+            Prompt(Encoded(prefix, (), (), config.processor("").uniform), one_tile(picture), question, number)
+        )
         ids = torch.tensor([[*head, start, *[patch] * 5, end, *tail]])
         image = torch.where(ids == patch, (ids == patch).cumsum(1) - 1, -1)
         seen = np.asarray(normalize(picture, config.image_mean, config.image_std)).transpose(2, 0, 1).copy()

@@ -113,7 +113,9 @@ def reference_logits(spoken: Spoken, prompt: Prompt, answer: list[int]) -> torch
     image += [-1] * len(answer)
     assert prompt.image is not None
     config = spoken.speaker.model.config
-    pixels = np.asarray(normalize(prompt.image, config.image_mean, config.image_std)).transpose(2, 0, 1).copy()
+    pixels = (
+        np.asarray(normalize(prompt.image.pixels[0], config.image_mean, config.image_std)).transpose(2, 0, 1).copy()
+    )
     with torch.no_grad():
         return spoken.theirs.logits(
             torch.tensor([ids + answer]), torch.tensor([image]), torch.from_numpy(pixels)[None]

@@ -46,7 +46,9 @@ def test_logits(llama: TinyLlama, speaker: Speaker) -> None:
     prompts = [speaker.prompter.prompt(question, None, question) for question in QUESTIONS]
     params = speaker.model.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
     model = speaker.model.blueprint.module(params)
-    batch = build_rows([[Item(prompt.encoded)] for prompt in prompts], RowShape(128, 0, 0, 0, images=0))
+    batch = build_rows(
+        [[Item(prompt.encoded)] for prompt in prompts], RowShape(128, 0, speaker.model.config.tile, images=0)
+    )
     ours = model.decoder.logits(model.hidden(batch, PLAIN))
     for row, prompt in enumerate(prompts):
         with torch.inference_mode():
@@ -57,7 +59,7 @@ def test_logits(llama: TinyLlama, speaker: Speaker) -> None:
 def test_prompts_are_in_the_model_s_own_template(folder: Path, speaker: Speaker) -> None:
     theirs = AutoTokenizer.from_pretrained(folder)
     for turns in ([Turn("user", "Hi?")], [Turn("user", "Hi?"), Turn("assistant", "Yes."), Turn("user", "So?")]):
-        ours = speaker.prompter.encode(turns, image=False).prefix.tolist()
+        ours = speaker.prompter.encode(turns, None).prefix.tolist()
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         assert ours == theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert speaker.prompter.template.name == "the tokenizer's own"
@@ -88,7 +90,7 @@ def test_without_a_chat_template(llama: TinyLlama, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no chat template; name the conversation template"):
         Speaker(bare)
     named = Speaker(bare, template="vicuna_v1")
-    text = named.tokenizer.decode(named.prompter.encode([Turn("user", "Hi?")], image=False).prefix)
+    text = named.tokenizer.decode(named.prompter.encode([Turn("user", "Hi?")], None).prefix)
     assert text.endswith("USER: Hi? ASSISTANT:")
 
 

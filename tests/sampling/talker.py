@@ -87,7 +87,7 @@ class Talker:
         rows = []
         for question in questions:
             before, after = LLAVA_V1.render_prompt([Turn("user", question)], image=True).split("<image>")
-            rows.append([*encode(before), *[image] * self.stored.config.image_tokens, *encode(after)[1:]])
+            rows.append([*encode(before), *[image] * self.stored.config.tile.tokens, *encode(after)[1:]])
         longest = max(map(len, rows))
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
         pixels = [
@@ -105,7 +105,7 @@ class Talker:
 
     def first_logits(self, prompt: Prompt) -> np.ndarray:
         """float32[V] behind a prompt, by the forward pass of training."""
-        shape = RowShape(64, 0, self.stored.config.image_size, self.stored.config.image_tokens)
+        shape = RowShape(64, 0, self.stored.config.tile)
         batch = build_rows([[Item(prompt.encoded, prompt.image)]], shape)
         params = self.stored.load(make_mesh(1, 1, 1, jax.devices()[:1]), lambda path: jnp.float32)
         model = self.stored.blueprint.module(params)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rlaifv_jax.data.encode import Answer, Encoded
 from rlaifv_jax.data.faults import BadRow
+from rlaifv_jax.data.tiles import Tile, in_order, one_tile
 from rlaifv_jax.sampling.calls import TOKENS_AT_ONCE, build, plan
 from rlaifv_jax.sampling.forward import Forward, NextToken
 from rlaifv_jax.sampling.load import Speaker
@@ -29,7 +30,7 @@ def group(
         labels = np.zeros(length, bool)
         labels[: -(-length // 2)] = labelled
         answers.append(Answer(chance.integers(260, 500, length).astype(np.int32), labels))
-    return Encoded(ids.astype(np.int32), tuple(answers), (), PATCHES if image else 0)
+    return Encoded(ids.astype(np.int32), tuple(answers), (), in_order(PATCHES) if image else None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,8 +45,8 @@ def test_every_branch_stands_in_one_call_once(
 ) -> None:
     chance = np.random.default_rng(0)
     groups = [group(chance, each, image=number % 3 > 0, labelled=labelled) for number, each in enumerate(lengths)]
-    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
-    calls = plan(groups, SIZE, unit, row_length=row_length, longest_row=192)
+    picture = one_tile(np.zeros((SIZE, SIZE, 3), np.uint8))
+    calls = plan(groups, Tile((SIZE, SIZE, 3), PATCHES), unit, row_length=row_length, longest_row=192)
     wanted = [(number, branch) for number, each in enumerate(lengths) for branch in range(len(each))]
     found = [(p.group, b) for call in calls for row in call.rows for p in row for b in range(p.first, p.stop)]
     assert sorted(found) == wanted
@@ -54,7 +55,7 @@ def test_every_branch_stands_in_one_call_once(
         assert len(call.rows) % unit == 0
         assert len(call.rows) * call.shape.row_length <= max(TOKENS_AT_ONCE, call.shape.row_length) * unit
         assert row_length or all(len(row) <= 1 for row in call.rows)
-        batch, places = build(call, groups, lambda number: picture if groups[number].image_tokens else None)
+        batch, places = build(call, groups, lambda number: picture if groups[number].picture else None)
         for place in places:
             answer = groups[place.group].answers[place.branch]
             sources = batch.sources[place.row, place.start : place.start + place.count]
@@ -83,7 +84,7 @@ def pixels(number: int) -> np.ndarray:
 
 def alone(encoded: Encoded) -> list[Encoded]:
     """The same with every branch in a group of its own."""
-    return [Encoded(encoded.prefix, (answer,), (), encoded.image_tokens) for answer in encoded.answers]
+    return [Encoded(encoded.prefix, (answer,), (), encoded.picture) for answer in encoded.answers]
 
 
 @pytest.mark.parametrize("rows", [(0, 4096), (128, 4096), (0, 64)])
@@ -109,7 +110,7 @@ def test_next_tokens_equal_those_of_prompts_alone(forward: Forward, talker: Talk
     prompts = talker.prompts()
     whole = [prompt.encoded for prompt in prompts]
     groups = [
-        Encoded(w.prefix[:-4], tuple(Answer(w.prefix[-4:], np.zeros(4, bool)) for _ in range(2)), (), w.image_tokens)
+        Encoded(w.prefix[:-4], tuple(Answer(w.prefix[-4:], np.zeros(4, bool)) for _ in range(2)), (), w.picture)
         for w in whole
     ]
     images = [prompt.image for prompt in prompts]

@@ -18,7 +18,7 @@ def test_the_start_is_a_model_like_any_other(tmp_path: Path) -> None:
     plan = write_directory(tmp_path)
     save_params(tmp_path, random_weights(plan.shapes, seed=0))
     config = open_model(tmp_path).config
-    assert (config.image_size, config.image_tokens) == (48, 9)
+    assert config.tile == ((48, 48, 3), 9)
     assert config.vision.used_layers == config.vision.layers - 1  # as in LLaVA-1.5
     assert sum(leaf.size for leaf in flat(plan.shapes).values()) < 600_000
 
