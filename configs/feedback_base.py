@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     config.score.prompt = ""  # template file; empty: '{question} Please answer yes or no.'
     config.score.image_aspect_ratio = ""  # as the family generates; or 'pad', 'crop', 'squash'
     config.score.row_length = 0  # positions of a row that several pictures share; 0: a row for each, of at most
-    config.score.longest_row = 4096  # so many. Claims that do not fit go to another row, behind the picture again
+    config.score.longest_row = 8192  # so many. Claims that do not fit go to another row, behind the picture again
     config.score.update({"dtype": "", "tensor": 0})
     config.score.verdict = "logprobs"  # of a server: by the first token's probabilities; or by the 'text' of the reply
     config.score.top_logprobs = 20  # of the likeliest tokens that a server tells of; some tell fewer
@@ -73,5 +73,5 @@ def get_config() -> ConfigDict:
     config.best_of_n.by = "reward"  # log π - log π_ref a token; or 'likelihood': log π a token
     config.best_of_n.n = 0  # the first n answers; 0: all
     config.best_of_n.image_aspect_ratio = ""
-    config.best_of_n.update({"dtype": "", "tensor": 0, "row_length": 0, "longest_row": 4096})
+    config.best_of_n.update({"dtype": "", "tensor": 0, "row_length": 0, "longest_row": 8192})
     return config.lock()

@@ -24,7 +24,7 @@ from rlaifv_jax.sampling.calls import plan
 
 OPENING, CLAIM = 30, 20  # tokens before the claims, image aside, and of a claim with its header
 CLAIMS = 100  # about a picture: ten of each of ten answers
-LONGEST_ROW = 4096
+LONGEST_ROW = 8192
 HINTS = ("fewer pictures at once: --rows", "more chips: weights and heads are spread over mesh.tensor")
 
 

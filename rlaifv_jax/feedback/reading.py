@@ -31,7 +31,7 @@ class Reading:
     dtype: str = ""
     tensor: int = 0
     row_length: int = 0
-    longest_row: int = 4096
+    longest_row: int = 8192
 
     def check(self, key: str) -> None:
         """Raises `UserError` for values that mean nothing. key: section of the config, for messages."""

@@ -9,7 +9,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.sampling.cache import CacheShape, new_cache, prompt_bytes
-from rlaifv_jax.sampling.capacity import LENGTHS, prompts_in, slot_length
+from rlaifv_jax.sampling.capacity import LENGTHS, prompts_in, rung, slot_length
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.queue import AHEAD, Queue
 
@@ -80,3 +80,9 @@ def test_queue_does_not_read_far_ahead() -> None:
     assert len(queue.take(64, 2)) == 1
     assert len(read) <= AHEAD + 2
     assert replace(read[0]).tag == 10
+
+
+def test_counts_of_tiles_come_in_few_sizes() -> None:
+    rungs = sorted({rung(count) for count in range(65)})
+    assert rungs == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
+    assert all(count <= rung(count) <= 1.25 * count for count in range(1, 1000))

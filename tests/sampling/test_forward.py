@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlaifv_jax.data.encode import Answer, Encoded
 from rlaifv_jax.data.faults import BadRow
-from rlaifv_jax.data.tiles import Tile, in_order, one_tile
+from rlaifv_jax.data.tiles import Tile, Tiles, in_order, one_tile
 from rlaifv_jax.sampling.calls import TOKENS_AT_ONCE, build, plan
 from rlaifv_jax.sampling.forward import Forward, NextToken
 from rlaifv_jax.sampling.load import Speaker
@@ -78,8 +78,8 @@ def groups() -> list[Encoded]:
     return [group(chance, each, prefix=4 + number, image=number != 2) for number, each in enumerate(lengths)]
 
 
-def pixels(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+def pixels(number: int) -> Tiles:
+    return one_tile(np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
 
 
 def alone(encoded: Encoded) -> list[Encoded]:
@@ -139,7 +139,7 @@ def test_what_is_wanted_changes_no_bit(forward: Forward, groups: list[Encoded]) 
 
 
 def test_a_picture_that_cannot_be_read_costs_its_own_group_only(forward: Forward, groups: list[Encoded]) -> None:
-    def broken(number: int) -> np.ndarray:
+    def broken(number: int) -> Tiles:
         if number == 1:
             raise BadRow("image_missing", "no file")
         return pixels(number)
