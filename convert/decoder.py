@@ -5,6 +5,7 @@ tensor into ours (np.transpose): none, the transpose of a linear layer, or [out,
 out]. Some files hold several parameters in one tensor, equal pieces along its first axis.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,13 @@ def norm(name: str, path: str) -> Rows:
 
 def linear(name: str, path: str) -> Rows:
     return ((f"{name}.weight", f"{path}/kernel", LINEAR), (f"{name}.bias", f"{path}/bias", KEEP))
+
+
+def thirds(part: str, name: str, path: str, into: tuple[str, str, str], layer: int | None) -> Iterator[Entry]:
+    """A tensor that holds what queries, keys and values are made with, one behind the other."""
+    axes = LINEAR if path.endswith("kernel") else KEEP
+    for piece, module in enumerate(into):
+        yield Entry(part, name, path.format(module), layer, axes, piece, len(into))
 
 
 TEXT: Rows = (("embed_tokens.weight", "embedding", KEEP), ("norm.weight", "norm/scale", KEEP))

@@ -3,8 +3,8 @@
     original    LlavaLlamaForCausalLM, opens in haotian-liu/LLaVA and RLAIF-V
     llava-hf    LlavaForConditionalGeneration, opens in transformers
 
-A language model without a tower has one layout only, LlamaForCausalLM, whichever is asked for. OmniLMM and Muffin
-have `original` only: transformers has no such classes.
+A language model without a tower has one layout only, LlamaForCausalLM, whichever is asked for. OmniLMM, Muffin and
+MiniCPM-V have `original` only: transformers has no such classes.
 
 The vocabularies differ. transformers needs a row for `<image>` and one for `<pad>` and rounds the rows up to
 a multiple of 64, so `llava-hf` gets rows appended (the mean of the others; no text uses them), and

@@ -60,12 +60,16 @@ MUFFIN = Layout(  # thunlp/Muffin and RLHF-V
     {"vision": BEIT3, "query": "model.", "projector": "model.mm_projector.", "text": "model.", "head": "lm_head."},
     unused=(f"{BEIT3}text_embed.weight", f"{BEIT3}vision_embed.mask_token"),  # words and masks of BEiT-3's pretraining
 )
+MINICPM = Layout(  # OpenBMB/MiniCPM-V
+    "original", {"vision": "vpm.", "resampler": "resampler.", "text": "llm.model.", "head": "llm.lm_head."}
+)
 # By family. A language model may have been cut out of a larger one, names and all.
 LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "llava": LLAVA,
     "llama": LLAVA,
     "omnilmm": (OMNILMM,),
     "muffin": (MUFFIN,),
+    "minicpm": (MINICPM,),
 }
 
 # Buffers that older versions of transformers stored; they follow from the config and are never written.

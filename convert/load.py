@@ -31,7 +31,7 @@ from convert.tensors import LazyTensor, read_directory
 from convert.write_params import write_params
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
-from rlaifv_jax.models.families import LLAVA, Family, family_of, is_original, tower_of
+from rlaifv_jax.models.families import LLAVA, MINICPM, Family, family_of, is_original, tower_of
 from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, Section, image_statistics, read_json
 
 # Small files that travel with a model.
@@ -225,6 +225,8 @@ def _tower_sizes(family: Family, raw: Json, file: Path, tower_directory: Path | 
         embedded = tower_of(raw) if family is LLAVA else raw.get("vision_config")
         if embedded is not None:
             return embedded
+        if family is MINICPM:  # another version of it names a tower otherwise, and is refused when it is parsed
+            return {}
         named = raw.get("mm_vision_tower")
         if named in KNOWN_TOWERS:
             return KNOWN_TOWERS[named]

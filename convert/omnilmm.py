@@ -1,8 +1,7 @@
 """OmniLMM-12B: which tensor of the files becomes which parameter. See convert.decoder for the form of the table."""
 
-from collections.abc import Iterator
-
-from convert.decoder import CONV, KEEP, LINEAR, Entry, Rows, decoder_entries, linear, norm
+from convert.decoder import CONV, KEEP, Entry, Rows, decoder_entries, linear, norm, thirds
+from convert.resampler import resampler_entries
 from rlaifv_jax.models.omnilmm import OmniLmmConfig
 
 VISION: Rows = (
@@ -21,16 +20,6 @@ VISION_LAYER: Rows = (
     *linear("blocks.{}.mlp.fc1", "up"),
     *linear("blocks.{}.mlp.fc2", "down"),
 )
-RESAMPLER: Rows = (
-    ("query", "query", KEEP),
-    ("pos_embed", "position", KEEP),
-    ("kv_proj.weight", "input/kernel", LINEAR),
-    *norm("ln_q", "query_norm"),
-    *norm("ln_kv", "input_norm"),
-    *norm("ln_post", "output_norm"),
-    *linear("attn.out_proj", "out"),
-    ("proj", "output/kernel", KEEP),  # used as it stands: features @ proj
-)
 
 
 def table(config: OmniLmmConfig) -> list[Entry]:
@@ -41,15 +30,6 @@ def table(config: OmniLmmConfig) -> list[Entry]:
         entries += [Entry("vision", name.format(i), f"vision/layers/{path}", i, axes) for i in layers]
     for i in layers:
         name = f"blocks.{i}.attn.qkv.weight"
-        entries += _three("vision", name, "vision/layers/{}/kernel", ("query", "key", "value"), i)
-    entries += [Entry("resampler", name, f"resampler/{path}", None, axes) for name, path, axes in RESAMPLER]
-    parts = ("to_query", "to_key", "to_value")
-    entries += _three("resampler", "attn.in_proj_weight", "resampler/{}/kernel", parts, None)
-    entries += _three("resampler", "attn.in_proj_bias", "resampler/{}/bias", parts, None)
-    return entries + decoder_entries(config.decoder)
-
-
-def _three(part: str, name: str, path: str, into: tuple[str, ...], layer: int | None) -> Iterator[Entry]:
-    axes = LINEAR if path.endswith("kernel") else KEEP
-    for piece, module in enumerate(into):
-        yield Entry(part, name, path.format(module), layer, axes, piece, len(into))
+        entries += thirds("vision", name, "vision/layers/{}/kernel", ("query", "key", "value"), i)
+    entries.append(Entry("resampler", "pos_embed", "resampler/position", None, KEEP))
+    return [*entries, *resampler_entries(), *decoder_entries(config.decoder)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from convert import decoder, llava, muffin, omnilmm
+from convert import decoder, llava, minicpm, muffin, omnilmm
 from convert.decoder import Entry
 
 TABLES: dict[str, Callable[[Any], list[Entry]]] = {
@@ -11,4 +11,5 @@ TABLES: dict[str, Callable[[Any], list[Entry]]] = {
     "llama": decoder.table,
     "omnilmm": omnilmm.table,
     "muffin": muffin.table,
+    "minicpm": minicpm.table,
 }

@@ -61,6 +61,30 @@ _MUFFIN: dict[str, Any] = {
     "mm_use_im_start_end": True,
     "mm_vision_tower": "beit3_large_patch16_448",
 }
+_MINICPM: dict[str, Any] = {
+    "model_type": "minicpmv",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "query_num": 96,
+    "drop_vision_last_layer": False,
+    "slice_mode": True,
+    "slice_config": {"max_slice_nums": 9, "patch_size": 14},
+    "vision_config": {
+        "model_type": "idefics2",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 980,
+        "patch_size": 14,
+    },
+}
 MODELS: dict[str, dict[str, Any]] = {
     "liuhaotian/llava-v1.5-7b": _7B,
     "liuhaotian/llava-v1.5-13b": _13B,
@@ -69,6 +93,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "openbmb/RLAIF-V-12B": _12B,
     "openbmb/RLHF-V": _MUFFIN,
     "Yirany/RLHF-V_v0_SFT": _MUFFIN,  # assumed: RLHF-V starts from it
+    "openbmb/MiniCPM-Llama3-V-2_5": _MINICPM,
     "Yirany/Muffin-13B": _MUFFIN | {"mm_vision_tower": "beit3_large_patch16_672"},
 }
 
@@ -92,7 +117,8 @@ def sizes_of(path: str) -> tuple[Family, Any] | None:
         return None
     raw = MODELS[path]
     family = family_of(raw, path)
-    return family, family.parse(raw, path, KNOWN_TOWERS[raw["mm_vision_tower"]], family.statistics)
+    tower = raw.get("vision_config") or KNOWN_TOWERS[raw["mm_vision_tower"]]
+    return family, family.parse(raw, path, tower, family.statistics)
 
 
 def picture(config: Any) -> Placement | None:

@@ -1,7 +1,7 @@
 """A conversation template that a model's tokenizer brings along, written in Jinja.
 
-How OmniLMM speaks: its label rule is that of `omni_preprocess` (omnilmm/train/train_utils.py of RLAIF-V), found for any
-template whose messages end in the end token.
+How OmniLMM and MiniCPM-V speak. The label rule is that of `omni_preprocess` (omnilmm/train/train_utils.py of RLAIF-V),
+found for any template whose messages end in the end token.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,25 @@ PROBE = "\x01" + "Ab, " * 60 + "\x01"  # a message that is in no text, and shows
 class Speech(NamedTuple):
     """What a family adds to the template of its tokenizer.
 
-    system: first message of every conversation, if any. tokens: the line above the first question that shows a picture;
-    of them `patch` stands for the picture itself, however many positions that will take. adds_bos: whether BOS leads
-    texts in which the template writes none.
+    system: first message of every conversation, if any. tokens: what shows a picture; of them `patch` stands for the
+    picture itself, however many positions that will take. around_slices: tokens before and behind the slices that a
+    large picture is cut into; () in families that tell nothing of them. adds_bos: whether BOS leads texts in which the
+    template writes none.
     """
 
     system: str = ""
     tokens: tuple[str, ...] = ()
     patch: str = ""
+    around_slices: tuple[str, str] | tuple[()] = ()
     adds_bos: bool = False
+
+    def picture(self, grid: tuple[int, int]) -> str:
+        """What stands above the first question. grid: columns and rows of slices."""
+        whole, (columns, rows) = "".join(self.tokens), grid
+        if not (self.around_slices and columns):
+            return whole
+        before, behind = self.around_slices
+        return whole + before + "\n".join([whole * columns] * rows) + behind
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class ChatTemplate:
                     "put the published model's into tokenizer_config.json ('chat_template') or chat_template.jinja"
                 )
             raise UserError(f"{where} holds no chat template; {way_out}")
-        check_tokens(tokenizer, speech.tokens, where)
+        check_tokens(tokenizer, (*speech.tokens, *speech.around_slices), where)
         bare = cls(tokenizer.chat_template, tokenizer.named_tokens, "", speech)
         try:
             behind, _ = bare.between
@@ -75,11 +85,12 @@ class ChatTemplate:
 
     def _fault(self) -> str:
         """Why pictures, labels or prompts would come out wrong; '' for a template that does what a family counts on."""
-        turns, (question, answer) = (Turn("user", PROBE),), self.headers
-        whole, prompt = self.render(turns, PROBE, image=True), self.render_prompt(turns, image=True)
+        turns, (question, answer), grid = (Turn("user", PROBE),), self.headers, (2, 2)
+        whole = self.render(turns, PROBE, image=True, grid=grid)
+        prompt, picture = self.render_prompt(turns, image=True, grid=grid), self.speech.picture(grid)
         if self.speech.system not in whole:
             return "it leaves out the system message"
-        if any(whole.count(token) != 1 for token in self.speech.tokens):
+        if picture not in whole or any(whole.count(token) != picture.count(token) for token in self.speech.tokens):
             return f"it does not write {''.join(self.speech.tokens)} as it is, and once"
         if not self.end:
             return "no end token follows an answer"
@@ -93,18 +104,19 @@ class ChatTemplate:
     # ---------------------------------------------------------------- text
 
     def render(self, turns: Sequence[Turn], answer: str, *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
-        """Blanks behind the last end token are no part of it."""
-        return self._render([*turns, Turn("assistant", answer)], image, waiting=False).rstrip()
+        """Blanks behind the last end token are no part of it, and no header of a next answer."""
+        text = self._render([*turns, Turn("assistant", answer)], image, grid, waiting=False)
+        return text.rstrip().removesuffix(self._surplus)
 
     def render_prompt(self, turns: Sequence[Turn], *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
-        return self._render(turns, image, waiting=True)
+        return self._render(turns, image, grid, waiting=True)
 
-    def _render(self, turns: Sequence[Turn], image: bool, *, waiting: bool) -> str:
+    def _render(self, turns: Sequence[Turn], image: bool, grid: tuple[int, int], *, waiting: bool) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         messages = [{"role": "system", "content": self.speech.system}] if self.speech.system else []
         for number, turn in enumerate(turns):
-            opening = "".join(self.speech.tokens) + "\n" if image and number == 0 else ""
+            opening = self.speech.picture(grid) + "\n" if image and number == 0 else ""
             messages.append({"role": turn.role, "content": opening + turn.text})
         try:
             named: dict[str, Any] = dict(self.named)
@@ -137,17 +149,28 @@ class ChatTemplate:
         return tokenizer.encode_bare(self.end + header)[len(tokenizer.encode_bare(self.end)) :]
 
     @cached_property
-    def between(self) -> tuple[str, str]:
-        """What stands between an answer and the next question, and between a question and its answer."""
-        turns = (Turn("user", PROBE), Turn("assistant", PROBE), Turn("user", PROBE))
-        parts = self.render(turns, PROBE, image=False).split(PROBE)
+    def _parts(self) -> list[str]:
+        """What stands before, between and behind two questions and their answers."""
+        turns = [Turn(role, PROBE) for role in ("user", "assistant") * 2]
+        parts = self._render(turns, False, (0, 0), waiting=False).split(PROBE)
         if len(parts) != 5:
             raise ValueError("it does not write every message as it is")
-        return parts[2], parts[1]
+        return parts
+
+    @property
+    def between(self) -> tuple[str, str]:
+        """What stands between an answer and the next question, and between a question and its answer."""
+        return self._parts[2], self._parts[1]
+
+    @property
+    def _surplus(self) -> str:
+        """An answer's header behind the last answer, in templates that write it whether or not one is waited for."""
+        header = self.headers[1].rstrip()
+        return header if self._parts[4].rstrip().endswith(header) else ""
 
     @property
     def image_tags(self) -> tuple[str, ...]:
-        return IMAGE_TAG, *self.speech.tokens
+        return tuple(dict.fromkeys((IMAGE_TAG, *self.speech.tokens, *self.speech.around_slices)))
 
     @property
     def headers(self) -> tuple[str, str]:

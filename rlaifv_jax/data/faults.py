@@ -14,6 +14,7 @@ REASONS = {
     "image_tag_in_text": "the image placeholder stands inside a text",
     "image_for_text_model": "the row has an image and the model takes none",
     "image_too_large": "the image has more pixels than are decoded",
+    "image_too_thin": "the image is so much longer than wide that the tower has no room for its patches",
     "image_undecodable": "the image is broken or of an unknown format",
     "label_mismatch": "the label mask cannot be aligned with the tokens",
     "longer_than_row": "the row of tokens is longer than `train.row_length`",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rlaifv_jax.data.chat_template import Speech
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.hf_config import (
     CLIP,
     CLIP_L_336,
@@ -17,14 +18,17 @@ from rlaifv_jax.models.hf_config import (
     beit3_config,
     decoder_config,
     eva02_config,
+    siglip_config,
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
 from rlaifv_jax.models.lora import Lora
+from rlaifv_jax.models.minicpm import SLICES, MiniCpm, MiniCpmConfig
 from rlaifv_jax.models.muffin import Muffin, MuffinConfig
 from rlaifv_jax.models.omnilmm import OmniLmm, OmniLmmConfig
 from rlaifv_jax.models.resampler import ResamplerConfig
 from rlaifv_jax.models.text import TextConfig, TextModel
+from rlaifv_jax.models.vit import VitConfig
 
 NOTHING_ADDED = Speech()
 RESAMPLER_HEAD = 128  # width of a head
@@ -143,17 +147,20 @@ def parse_omnilmm(
     top = Section(raw, f"{file}: ")
     top.expect("mm_use_im_start_end", (True,), True)
     queries = top.count("num_query", 64)
-    side = math.isqrt(queries)
-    if side**2 != queries:
+    if math.isqrt(queries) ** 2 != queries:
         raise UserError(f"{file}: num_query is {queries}; the resampler's queries are a square grid")
     if tower is None:
         raise UserError(f"{file}: holds no vision_config")
     decoder = decoder_config(top)
     vision = eva02_config(Section(tower, f"{file}: vision_config."), top.count("image_size", 448))
-    if decoder.width % RESAMPLER_HEAD:
-        raise UserError(f"{file}: hidden_size is {decoder.width}; the resampler's heads take {RESAMPLER_HEAD} each")
-    resampler = ResamplerConfig(side, vision.width, decoder.width, decoder.width // RESAMPLER_HEAD, RESAMPLER_EPS)
-    return OmniLmmConfig(vision, decoder, *statistics, resampler)
+    return OmniLmmConfig(vision, decoder, *statistics, _resampler(queries, vision, decoder, file))
+
+
+def _resampler(queries: int, vision: VitConfig, decoder: DecoderConfig, file: str) -> ResamplerConfig:
+    width = decoder.width
+    if width % RESAMPLER_HEAD:
+        raise UserError(f"{file}: hidden_size is {width}; the resampler's heads take {RESAMPLER_HEAD} each")
+    return ResamplerConfig(queries, vision.width, width, width // RESAMPLER_HEAD, RESAMPLER_EPS)
 
 
 def parse_muffin(
@@ -166,6 +173,31 @@ def parse_muffin(
         raise UserError(f"{file}: holds no vision_config")
     vision = beit3_config(Section(tower, f"{file}: vision_config."), top.count("num_query", 64))
     return MuffinConfig(vision, decoder_config(top), *statistics)
+
+
+def parse_minicpm(
+    raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = HALVES
+) -> MiniCpmConfig:
+    """config.json of MiniCPM-Llama3-V 2.5. Arguments and errors as those of `parse_llava`; other versions of MiniCPM-V,
+    which go by the same model_type, have another tower."""
+    top = Section(raw, f"{file}: ")
+    vision = Section({} if tower is None else tower, f"{file}: vision_config.")
+    kind, version = vision.get("model_type", None), top.get("version", 2.5)
+    if kind != "idefics2" or str(version) != "2.5":
+        raise UserError(
+            f"{file}: is of a MiniCPM-V that is not supported (version {version}, vision_config.model_type {kind!r}); "
+            "of them only MiniCPM-Llama3-V 2.5 is, whose tower is 'idefics2'"
+        )
+    top.expect("drop_vision_last_layer", (False,), True)
+    top.expect("slice_mode", (True,), True)
+    slices = top.below("slice_config")
+    edge = slices.count("scale_resolution", 448)
+    sizes = siglip_config(vision, edge)
+    slices.expect("patch_size", (sizes.patch_size,), 14)
+    slices.parts("scale_resolution", edge, "patch_size", sizes.patch_size)
+    decoder = decoder_config(top)
+    resampler = _resampler(top.count("query_num", 64), sizes, decoder, file)
+    return MiniCpmConfig(sizes, decoder, *statistics, resampler, slices.count("max_slice_nums", 1))
 
 
 def parse_text(
@@ -224,6 +256,18 @@ MUFFIN = Family(
     statistics=HALVES,
 )
 
+MINICPM = Family(
+    "minicpm",
+    MiniCpm,
+    parse_minicpm,
+    sees=True,
+    connector="resampler",
+    speech=Speech(tokens=("<image>", "<unk>", "</image>"), patch="<unk>", around_slices=("<slice>", "</slice>")),
+    training_aspect_ratio=SLICES,
+    generation_aspect_ratio=SLICES,
+    statistics=HALVES,
+)
+
 FAMILIES: dict[str, Family] = {
     "llava": LLAVA,
     "llava_llama": LLAVA,
@@ -231,6 +275,7 @@ FAMILIES: dict[str, Family] = {
     "mistral": LLAMA,
     "omnilmm": OMNILMM,
     "beit3_llava": MUFFIN,
+    "minicpmv": MINICPM,
 }
 
 

@@ -17,6 +17,7 @@ from rlaifv_jax.models.beit3 import FIRST_POSITION, Beit3Config
 from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.eva02 import Eva02Config
+from rlaifv_jax.models.siglip import SiglipConfig
 
 Json = dict[str, Any]
 
@@ -25,7 +26,7 @@ Channels = tuple[float, float, float]
 # The statistics CLIP was trained with (CLIPImageProcessor), for directories without a processor file.
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 CLIP = (CLIP_MEAN, CLIP_STD)
-HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # those of BEiT-3
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # those of BEiT-3 and SigLIP
 
 # vision_config of LLaVA-1.5's tower, for checkpoints that only name it (and LlavaConfig's default tower).
 CLIP_L_336: Json = {
@@ -150,7 +151,7 @@ class Section:
         return Section(self.get(key, {}), f"{self.where}{key}.")
 
 
-LLAMAS = ("llama", "llava_llama", "llava", "beit3_llava")  # kinds with the defaults of LlamaConfig
+LLAMAS = ("llama", "llava_llama", "llava", "beit3_llava", "minicpmv")  # kinds with the defaults of LlamaConfig
 MISTRALS = ("mistral", "omnilmm")  # and of MistralConfig
 
 
@@ -230,6 +231,18 @@ def beit3_config(section: Section, queries: int) -> Beit3Config:
     if FIRST_POSITION + queries > rows:
         raise UserError(f"{section.where}max_source_positions={rows} has no room for {queries} queries")
     return Beit3Config(**_vit_sizes(section), queries=queries, query_rows=rows)
+
+
+def siglip_config(section: Section, image_size: int) -> SiglipConfig:
+    """Sizes of a SigLIP tower for pictures with about as many pixels as a square of `image_size`; missing fields are
+    those of transformers' Idefics2VisionConfig. Its own image_size is that of its table of positions."""
+    section.expect("hidden_act", ("gelu_pytorch_tanh",), "gelu_pytorch_tanh")
+    section.expect("num_channels", (3,), 3)
+    sizes = _vit_sizes(section)
+    return SiglipConfig(
+        **sizes | {"image_size": image_size, "norm_eps": float(section.number("layer_norm_eps", 1e-6))},
+        position_side=sizes["image_size"] // sizes["patch_size"],
+    )
 
 
 def _vit_sizes(section: Section) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from flax import nnx
 from rlaifv_jax.data.tiles import Tiles
 from rlaifv_jax.models.eva02 import Eva02, Eva02Config
 from rlaifv_jax.models.layers import Compute
-from rlaifv_jax.models.resampler import Resampler, ResamplerConfig
+from rlaifv_jax.models.resampler import ResamplerConfig, SquareResampler
 from rlaifv_jax.models.seeing import SeeingConfig, SeeingModel
 
 
@@ -23,15 +23,13 @@ class OmniLmmConfig(SeeingConfig):
 
     @property
     def connector_flops(self) -> float:
-        d, patches, queries = self.resampler.width, self.vision.patches, self.tile_tokens
-        linear = 2.0 * d * (patches * (self.resampler.width_in + 2 * d) + queries * 3 * d)
-        return linear + 4.0 * queries * patches * d
+        return self.resampler.flops(self.vision.patches)
 
 
 class OmniLmm(SeeingModel):
     def __init__(self, config: OmniLmmConfig, *, rngs: nnx.Rngs):
         self.vision = Eva02(config.vision, rngs=rngs)
-        self.resampler = Resampler(config.resampler, rngs=rngs)
+        self.resampler = SquareResampler(config.resampler, rngs=rngs)
         super().__init__(config, rngs=rngs)
 
     def image_features(self, tiles: Tiles, compute: Compute) -> jax.Array:

@@ -81,13 +81,13 @@ class VitLayer(nnx.Module):
         self.hidden_norm = LayerNorm(f, config.norm_eps) if style.inner_norms else None
         self.down = Linear(f, d, ("mlp", "embed"), bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, compute: Compute) -> jax.Array:
-        """[N, P, D] → [N, P, D]."""
+    def __call__(self, x: jax.Array, compute: Compute, lengths: jax.Array | None = None) -> jax.Array:
+        """[N, P, D] → [N, P, D]. lengths: int32[N], where patches are followed by padding."""
         if self.style.norm_first:
-            x = x + self.collect(mix(*self.heads(self.attention_norm(x)), compute))
+            x = x + self.collect(mix(*self.heads(self.attention_norm(x)), compute, lengths))
             x = x + self.mlp(self.mlp_norm(x))
         else:
-            x = x + self.attention_norm(self.collect(mix(*self.heads(x), compute)))
+            x = x + self.attention_norm(self.collect(mix(*self.heads(x), compute, lengths)))
             x = x + self.mlp_norm(self.mlp(x))
         return constrain(x, "batch", None, None)
 
@@ -106,18 +106,24 @@ class VitLayer(nnx.Module):
         return self.down(hidden if self.hidden_norm is None else self.hidden_norm(hidden))
 
 
-def mix(query: jax.Array, key: jax.Array, value: jax.Array, compute: Compute) -> jax.Array:
-    """Attention of every token to every other, [N, P, H, C] each."""
+def mix(
+    query: jax.Array, key: jax.Array, value: jax.Array, compute: Compute, lengths: jax.Array | None = None
+) -> jax.Array:
+    """Attention of every token to every other that is real, [N, P, H, C] each."""
     scale, backend = query.shape[-1] ** -0.5, compute.tower_attention
-    return attention(query, key, value, layout=None, scale=scale, window=None, backend=backend)
+    return attention(query, key, value, layout=None, scale=scale, window=None, backend=backend, lengths=lengths)
 
 
 def embed_patches(pixels: jax.Array, kernel: jax.Array) -> jax.Array:
     """Pixels [N, height, width, 3] → [N, P, D], row by row: a convolution by kernel [p, p, 3, D] in steps of p."""
-    p, width = kernel.shape[0], kernel.shape[-1]
+    p = kernel.shape[0]
     n, rows, columns = pixels.shape[0], pixels.shape[1] // p, pixels.shape[2] // p
-    cut = pixels.reshape(n, rows, p, columns, p, 3).swapaxes(2, 3).reshape(n, rows * columns, -1)
-    return cut @ kernel.reshape(-1, width)
+    return embed_cut(pixels.reshape(n, rows, p, columns, p, 3).swapaxes(2, 3).reshape(n, rows * columns, -1), kernel)
+
+
+def embed_cut(patches: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same of pictures that are cut into patches: [N, P, (row, column, channel)] → [N, P, D]."""
+    return patches @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def lead_with(token: jax.Array, x: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ is what a CPU does best.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,30 +21,44 @@ TILE = 16  # tokens that a block is a multiple of
 
 
 def blocked(
-    query: jax.Array, key: jax.Array, value: jax.Array, *, layout: Layout | None, scale: float, window: int | None
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    layout: Layout | None,
+    scale: float,
+    window: int | None,
+    lengths: jax.Array | None,
 ) -> jax.Array:
     """See rlaifv_jax.ops.attention.attention."""
     b, t, h, c = query.shape
     k = key.shape[2]
     grouped = query.reshape(b, t, k, h // k, c).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, C]
-    out = _attend(scale, window, grouped, key.swapaxes(1, 2), value.swapaxes(1, 2), layout)
+    out = _attend(scale, window, grouped, key.swapaxes(1, 2), value.swapaxes(1, 2), Hiding(layout, lengths))
     return out.transpose(0, 3, 1, 2, 4).reshape(b, t, h, c).astype(query.dtype)
+
+
+class Hiding(NamedTuple):
+    """Who sees whom, see rlaifv_jax.ops.attention.attention; not more than one of the two is given."""
+
+    layout: Layout | None
+    lengths: jax.Array | None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _attend(
-    scale: float, window: int | None, query: jax.Array, key: jax.Array, value: jax.Array, layout: Layout | None
+    scale: float, window: int | None, query: jax.Array, key: jax.Array, value: jax.Array, hiding: Hiding
 ) -> jax.Array:
     """[B, K, G, T, C], [B, K, T, C] twice → [B, K, G, T, C]."""
-    return _forward(scale, window, query, key, value, layout)[0]
+    return _forward(scale, window, query, key, value, hiding)[0]
 
 
 def _forward(
-    scale: float, window: int | None, query: jax.Array, key: jax.Array, value: jax.Array, layout: Layout | None
+    scale: float, window: int | None, query: jax.Array, key: jax.Array, value: jax.Array, hiding: Hiding
 ) -> tuple[jax.Array, Any]:
     outs, sums = [], []
-    for place, keys in _blocks(query.shape[3], causal=layout is not None):
-        scores = _scores(query[..., place, :], key[:, :, keys], layout, place, keys, scale, window)
+    for place, keys in _blocks(query.shape[3], causal=hiding.layout is not None):
+        scores = _scores(query[..., place, :], key[:, :, keys], hiding, place, keys, scale, window)
         highest = jnp.maximum(scores.max(-1, keepdims=True), LOWEST)
         weights = jnp.exp(scores - highest)
         total = weights.sum(-1, keepdims=True)
@@ -54,19 +68,19 @@ def _forward(
         sums.append(highest + jnp.log(total))
     out = checkpoint_name(jnp.concatenate(outs, axis=3), KEPT)
     lse = checkpoint_name(jnp.concatenate(sums, axis=3), KEPT)  # float32[B, K, G, T, 1]
-    return out, (query, key, value, layout, out, lse)
+    return out, (query, key, value, hiding, out, lse)
 
 
 def _backward(
     scale: float, window: int | None, saved: Any, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    query, key, value, layout, out, lse = saved
+    query, key, value, hiding, out, lse = saved
     inner = jnp.sum(out.astype(jnp.float32) * gradient, axis=-1, keepdims=True)
     to_query = []
     to_key, to_value = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
-    for place, keys in _blocks(query.shape[3], causal=layout is not None):
+    for place, keys in _blocks(query.shape[3], causal=hiding.layout is not None):
         q, g = query[..., place, :], gradient[..., place, :]
-        weights = jnp.exp(_scores(q, key[:, :, keys], layout, place, keys, scale, window) - lse[..., place, :])
+        weights = jnp.exp(_scores(q, key[:, :, keys], hiding, place, keys, scale, window) - lse[..., place, :])
         to_weights = _product("bkgtc,bksc->bkgts", g, value[:, :, keys])
         to_scores = (scale * weights * (to_weights - inner[..., place, :])).astype(query.dtype)
         to_query.append(_product("bkgts,bksc->bkgtc", to_scores, key[:, :, keys]))
@@ -95,7 +109,7 @@ def _blocks(length: int, *, causal: bool) -> list[tuple[slice, slice]]:
 def _scores(
     query: jax.Array,
     key: jax.Array,
-    layout: Layout | None,
+    hiding: Hiding,
     place: slice,
     keys: slice,
     scale: float,
@@ -103,11 +117,13 @@ def _scores(
 ) -> jax.Array:
     """float32[B, K, G, t, s], HIDDEN where a query may not look."""
     scores = scale * _product("bkgtc,bksc->bkgts", query, key)
-    if layout is None:
-        return scores
-    of_queries = jax.tree.map(lambda ids: ids[:, place, None], layout)
-    of_keys = jax.tree.map(lambda ids: ids[:, None, keys], layout)
     rows = jnp.arange(keys.stop)
+    if hiding.lengths is not None:
+        return jnp.where(rows < hiding.lengths[:, None, None, None, None], scores, HIDDEN)
+    if hiding.layout is None:
+        return scores
+    of_queries = jax.tree.map(lambda ids: ids[:, place, None], hiding.layout)
+    of_keys = jax.tree.map(lambda ids: ids[:, None, keys], hiding.layout)
     mask = sees(of_queries, of_keys, rows[place, None], rows[None, keys], window=window, causal=True)
     return jnp.where(mask[:, None, None], scores, HIDDEN)
 

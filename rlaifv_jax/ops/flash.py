@@ -125,11 +125,14 @@ def _padded(x: Any, axis: int, size: int) -> jax.Array:
     return jnp.pad(x, widths)
 
 
-def _padded_layout(layout: Layout | None, rows: int, tokens: int, size: int) -> Layout:
-    """int32[B, size] ids; every token in one segment where there is no layout."""
+def _padded_layout(
+    layout: Layout | None, rows: int, tokens: int, size: int, lengths: jax.Array | None = None
+) -> Layout:
+    """int32[B, size] ids; where there is no layout all real tokens are in one segment."""
     if layout is None:
         zeros = jnp.zeros((rows, tokens), jnp.int32)
-        layout = Layout(zeros + 1, zeros, zeros)
+        real = zeros + 1 if lengths is None else jnp.arange(tokens) < lengths[:, None]
+        layout = Layout(real, zeros, zeros)
     return Layout(*(_padded(jnp.asarray(x, jnp.int32), 1, size) for x in layout))
 
 
@@ -176,6 +179,7 @@ def flash(
     layout: Layout | None,
     scale: float,
     window: int | None,
+    lengths: jax.Array | None = None,
     interpret: Any = None,
     blocks: tuple[int, int] | None = None,
 ) -> jax.Array:
@@ -184,7 +188,7 @@ def flash(
     Args:
       kernels: flash_tpu.KERNELS or flash_gpu.KERNELS.
       query: [B, T, H, C]; key, value: [B, T, K, C]; bfloat16 or float32.
-      layout, scale, window: as in `attention`.
+      layout, scale, window, lengths: as in `attention`.
       interpret: see How.
       blocks: tokens in a block of queries and of keys instead of the kernels' own choice.
 
@@ -196,7 +200,7 @@ def flash(
         raise ValueError(f"flash attention computes in bfloat16 and float32, not in {query.dtype}")
     how = How(scale, window, layout is not None, *(blocks or kernels.block_sizes(t, c, query.dtype)), interpret)
     size, width = how.padded(t), kernels.width(c)
-    plan = _plan(_padded_layout(layout, b, t, size), how)
+    plan = _plan(_padded_layout(layout, b, t, size, lengths), how)
     operands = (_padded(_padded(x, 3, width), 1, size) for x in (query, key, value))
     return _attend(kernels, how, *operands, plan)[:, :t, :, :c]
 

@@ -13,21 +13,38 @@ CHAT = (
     "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
+# As those of May 2024 have it: the header of an answer follows whether or not one is waited for.
+ALWAYS = (
+    "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + "
+    "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}"
+    "{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+)
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 BEGIN, END, _, _, TURN_END = range(256, 261)
 
 
-def write_tokenizer(folder: Path, chat: str | None = CHAT) -> Path:
-    """Bytes as tokens, Llama-3's special tokens behind them."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: n for n, letter in enumerate(letters)}, merges=[]))
+def write_tokenizer(
+    folder: Path,
+    chat: str | None = CHAT,
+    words: tuple[str, ...] = (),
+    added: tuple[str, ...] = (),
+    **named: str,
+) -> Path:
+    """Bytes as tokens, then words, Llama-3's special tokens and those that are added."""
+    pieces, merges = sorted(pre_tokenizers.ByteLevel.alphabet()), []
+    for word in words:
+        merges += [(word[:n], word[n]) for n in range(1, len(word))]
+        pieces += [word[: n + 1] for n in range(1, len(word))]
+    vocab = {piece: n for n, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_special_tokens([*SPECIAL, *added])
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], BEGIN)]
+        single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], len(vocab))]
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], **named)
     fast.chat_template = chat
     fast.save_pretrained(folder)
     return folder

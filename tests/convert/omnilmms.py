@@ -66,40 +66,62 @@ def write_small_world(folder: Path) -> int:
 class TorchResampler(nn.Module):
     """Learnt queries that look at patches once; `width` / 128 heads."""
 
-    def __init__(self, side: int, width_in: int, width: int):
+    def __init__(self, queries: int, width_in: int, width: int):
         super().__init__()
-        self.side = side
-        self.query = nn.Parameter(torch.zeros(side**2, width))
-        self.pos_embed = nn.Parameter(sin_cos(side, width), requires_grad=False)
+        self.query = nn.Parameter(torch.zeros(queries, width))
         self.kv_proj = nn.Linear(width_in, width, bias=False)
         self.attn = nn.MultiheadAttention(width, width // 128)
         self.ln_q, self.ln_kv, self.ln_post = (nn.LayerNorm(width, eps=EPS) for _ in range(3))
         self.proj = nn.Parameter(torch.zeros(width, width))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        count, patches = features.shape[:2]
-        side = round(patches**0.5)
-        grid = self.pos_embed.reshape(1, self.side, self.side, -1).permute(0, 3, 1, 2)
-        spread = nn.functional.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
-        places = spread.flatten(2).permute(2, 0, 1)  # [P, 1, D]
+    def look(
+        self, features: torch.Tensor, query: torch.Tensor, places: torch.Tensor, hidden: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """query [Q, D], features [N, P, D_in] and their places [P, 1 or N, D], bool[N, P] where there are none."""
         read = self.ln_kv(self.kv_proj(features)).transpose(0, 1)
-        query = (self.ln_q(self.query) + self.pos_embed)[:, None].expand(-1, count, -1)
-        mixed = self.attn(query, read + places, read)[0].transpose(0, 1)
+        query = query[:, None].expand(-1, len(features), -1)
+        mixed = self.attn(query, read + places, read, key_padding_mask=hidden)[0].transpose(0, 1)
         return self.ln_post(mixed) @ self.proj
 
 
-def sin_cos(side: int, width: int) -> torch.Tensor:
+class TorchSquareResampler(TorchResampler):
+    def __init__(self, side: int, width_in: int, width: int):
+        super().__init__(side**2, width_in, width)
+        self.side = side
+        self.pos_embed = nn.Parameter(sin_cos(side, side, width), requires_grad=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        side = round(features.shape[1] ** 0.5)
+        grid = self.pos_embed.reshape(1, self.side, self.side, -1).permute(0, 3, 1, 2)
+        spread = nn.functional.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
+        places = spread.flatten(2).permute(2, 0, 1)  # [P, 1, D]
+        return self.look(features, self.ln_q(self.query) + self.pos_embed, places)
+
+
+def sin_cos(rows: int, columns: int, width: int) -> torch.Tensor:
     """Table of positions, written out: half of the channels for the column, half for the row."""
-    table = torch.zeros(side, side, width, dtype=torch.float64)
+    table = torch.zeros(rows, columns, width, dtype=torch.float64)
     quarter = width // 4
-    for row in range(side):
-        for column in range(side):
+    for row in range(rows):
+        for column in range(columns):
             for half, place in enumerate((column, row)):
                 for k in range(quarter):
                     angle = torch.tensor(place * 10000 ** (-k / quarter), dtype=torch.float64)
                     table[row, column, half * 2 * quarter + k] = torch.sin(angle)
                     table[row, column, half * 2 * quarter + quarter + k] = torch.cos(angle)
-    return table.reshape(side**2, width).float()
+    return table.reshape(rows * columns, width).float()
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, spread: float, keep: str = "") -> None:
+    """Norms and biases start at 1 and 0, which hides mistakes: everything is drawn, but what is called `keep`."""
+    for name, tensor in module.named_parameters():
+        if name == keep:
+            continue
+        if tensor.ndim == 1:
+            tensor.normal_(float("norm" in name or "ln_" in name) * ("bias" not in name), 0.1)
+        else:
+            tensor.normal_(0, spread)
 
 
 class TinyOmniLmm:
@@ -108,7 +130,7 @@ class TinyOmniLmm:
     def __init__(self, vocab: int = 99, window: int = 4, seed: int = 0, side: int = 2, gain: float = 1):
         torch.manual_seed(seed)
         self.vision = make_eva(2, img_size=28, patch_size=14, embed_dim=64, num_heads=4, mlp_ratio=2.5)
-        self.resampler = TorchResampler(side, 64, 256)
+        self.resampler = TorchSquareResampler(side, 64, 256)
         self.config = MistralConfig(
             vocab_size=vocab,
             hidden_size=256,
@@ -123,17 +145,9 @@ class TinyOmniLmm:
         self.decoder = MistralForCausalLM(self.config).eval()
         parts = {"model.vision_tower.": self.vision, "model.resampler.": self.resampler, "": self.decoder}
         self.tensors: Tensors = {}
-        with torch.no_grad():
-            for prefix, module in parts.items():
-                module.eval()
-                for name, tensor in module.named_parameters():
-                    if name == "pos_embed" and module is self.resampler:
-                        pass
-                    elif tensor.ndim == 1:  # norms and biases start at 1 and 0, which hides mistakes
-                        tensor.normal_(float("norm" in name or "ln_" in name) * ("bias" not in name), 0.1)
-                    else:
-                        tensor.normal_(0, 0.08 * gain)
-                    self.tensors[prefix + name] = tensor.detach().clone()
+        for prefix, module in parts.items():
+            randomise(module.eval(), 0.08 * gain, keep="pos_embed" if module is self.resampler else "")
+            self.tensors |= {prefix + name: tensor.detach().clone() for name, tensor in module.named_parameters()}
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels [N, 3, height, width] → [N, Q, D]."""

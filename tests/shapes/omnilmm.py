@@ -75,7 +75,8 @@ def graft(stage: str, folder: Path) -> Path:
     config = OMNILMM.parse(raw, "config.json", VISION)
     plan = blueprint(OMNILMM.module, config)
     start = random_weights(plan.shapes, 0)
-    start["resampler"]["position"] = sin_cos(math.isqrt(config.tile.tokens), WIDTH)
+    queries = config.resampler.queries
+    start["resampler"]["position"] = sin_cos(jnp.arange(queries), math.isqrt(queries), WIDTH)
     start["decoder"] = widened(teacher["decoder"], plan.shapes["decoder"])
     for leaf, along in (("embedding", 0), ("head/kernel", 1)):
         start = moved(start, teacher, leaf, along, pieces(heldout.MODELS / stage), pieces(folder))
