@@ -110,7 +110,7 @@ def test_published_sizes() -> None:
     assert flops.image_flops(config) == pytest.approx(0.585e12, rel=2e-3)
     muffin = published.sizes_of("Yirany/Muffin-13B")
     assert muffin is not None
-    assert muffin[1].image_size == 672
+    assert muffin[1].tile.shape == (672, 672, 3)
 
 
 def test_what_never_learns_is_what_the_original_gives_a_rate_of_zero() -> None:

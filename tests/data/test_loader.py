@@ -1,6 +1,6 @@
 """The batches depend on (seed, step) alone: not on hosts, workers or where a run was resumed."""
 
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from rlaifv_jax.data.index import admit, scan
 from rlaifv_jax.data.loader import Loader
 from rlaifv_jax.data.packing import Deal, PassPlan, TrainingPlan
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
+from rlaifv_jax.data.square import Square
+from rlaifv_jax.data.tiles import one_tile
 from rlaifv_jax.errors import UserError
 from tests.data import small
 
@@ -70,8 +72,8 @@ def test_every_row_is_what_its_examples_give(parts, in_row):
         rows = []
         for places in plan(step):
             examples = [source.example(int(index.rows[place])) for place in places]
-            pixels = [e.image and images.center_crop(images.decode(e.image), small.SIZE) for e in examples]
-            rows.append([Item(encoder.encode(e), p) for e, p in zip(examples, pixels, strict=True)])
+            shown = [e.image and one_tile(images.center_crop(images.decode(e.image), small.SIZE)) for e in examples]
+            rows.append([Item(encoder.encode(e), tiles) for e, tiles in zip(examples, shown, strict=True)])
         for mine, whole in zip(batch, build_rows(rows, plan.shape), strict=True):
             np.testing.assert_array_equal(mine.reshape(whole.shape), whole)
         assert batch.pairs.sum() == 4
@@ -159,9 +161,9 @@ def test_weights_land_on_changed_tokens(parts, workers, in_row):
 
 
 def test_images_can_be_padded_instead_of_cropped(parts):
-    source, _, index = parts
-    plan = one_pass(index)
-    (_, batch) = load(parts, plan, accumulate=1, square=partial(images.square, aspect_ratio="pad"))[0]
+    source, encoder, index = parts
+    plan, padded = one_pass(index), replace(encoder, processor=Square(small.SQUARE.tile, "pad"))
+    (_, batch) = load((source, padded, index), plan, accumulate=1)[0]
     for row, [place] in enumerate(plan(0)):
         if data := source.example(int(index.rows[place])).image:
             whole = images.pad_to_square(images.decode(data))

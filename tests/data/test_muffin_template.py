@@ -19,6 +19,7 @@ from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.square import Square
 from rlaifv_jax.data.templates import Turn
+from rlaifv_jax.data.tiles import one_tile
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.labeler import answer_tokens
@@ -144,7 +145,7 @@ def test_pairs_share_all_but_the_answer_and_its_header(tokenizer: Tokenizer) -> 
     assert tokenizer.decode(encoded.prefix[-2:].tolist()).endswith("\n")
     # In a row the image takes its 64 positions between its two tokens, and the first label is predicted by the prefix.
     shape = RowShape(encoded.row_length, encoded.target_count, SQUARE.tile)
-    batch = build_rows([[Item(encoded, np.zeros((8, 8, 3), np.uint8))]], shape)
+    batch = build_rows([[Item(encoded, one_tile(np.zeros((8, 8, 3), np.uint8)))]], shape)
     places = np.flatnonzero(batch.patches[0] >= 0)
     assert len(places) == PATCHES
     around = batch.tokens[0, [places[0] - 1, places[-1] + 1]]
