@@ -21,7 +21,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.lora import Lora, halves
 
 # What transformers calls the modules of a family in memory, which adapters are named by.
-IN_MEMORY = {"llava": "transformers-5"}
+IN_MEMORY = {"llava": "transformers-5", "llava_next": "transformers-5"}
 
 
 def write_adapter(
@@ -102,6 +102,7 @@ def _write(
     (directory / NOTES).write_text(json.dumps(about) + "\n")
     text = re.escape(layout.prefixes["text"])
     whole = [name.removeprefix(PREFIX) for name in tensors if not name.endswith((DOWN, UP))]
+    whole = [name for name in whole if _module_of(name) not in ("", "model")]  # the model's own PEFT finds by name
     config = {
         "peft_type": "LORA",
         "task_type": None,
@@ -139,10 +140,15 @@ def _place(path: str) -> str:
     return os.path.abspath(path) if os.path.exists(path) else path
 
 
+def _module_of(name: str) -> str:
+    """The module that a tensor belongs to, '' where it is the model itself."""
+    return name.rpartition(".")[0]
+
+
 def _module(names: list[str]) -> str:
     """The last name of the module that all these tensors lie below."""
     common = []
-    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
+    for parts in zip(*(_module_of(name).split(".") for name in names), strict=False):
         if len(set(parts)) > 1:
             break
         common.append(parts[0])

@@ -31,6 +31,7 @@ class Layout:
 
 def _llava(name: str, vision: str, project: tuple[str, str], text: str, head: str) -> Layout:
     parts = {"vision": vision, "project_in": project[0], "project_out": project[1], "text": text, "head": head}
+    parts["newline"] = "model." if project[0].startswith("model.") else ""  # LLaVA-NeXT's
     return Layout(name, parts)
 
 
@@ -66,6 +67,7 @@ MINICPM = Layout(  # OpenBMB/MiniCPM-V
 # By family. A language model may have been cut out of a larger one, names and all.
 LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "llava": LLAVA,
+    "llava_next": LLAVA,
     "llama": LLAVA,
     "omnilmm": (OMNILMM,),
     "muffin": (MUFFIN,),

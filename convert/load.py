@@ -31,7 +31,7 @@ from convert.tensors import LazyTensor, read_directory
 from convert.write_params import write_params
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
-from rlaifv_jax.models.families import LLAVA, MINICPM, Family, family_of, is_original, tower_of
+from rlaifv_jax.models.families import MINICPM, Family, family_of, is_original, tower_of
 from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, Section, image_statistics, read_json
 
 # Small files that travel with a model.
@@ -143,11 +143,11 @@ def open_model(
     raw = read_json(file)
     family = family_of(raw, str(file))
     tensors = read_directory(directory)
-    if vision_path and family is not LLAVA:
+    if vision_path and not family.may_lack_tower:
         raise _no_separate_tower(directory, family)
-    separate = family is LLAVA and is_original(raw) and not any("vision_tower." in name for name in tensors)
+    separate = family.may_lack_tower and is_original(raw) and not any("vision_tower." in name for name in tensors)
     named = Section(raw, f"{file}: ").text("mm_vision_tower")
-    tower_path = vision_path or (named if family is LLAVA else None)
+    tower_path = vision_path or (named if family.may_lack_tower else None)
     if separate and not tower_path:
         raise UserError(f"{directory}: has no image tower; set model.vision_path to one")
     tower_directory = local_directory(tower_path, "model.vision_path") if separate else None
@@ -193,7 +193,7 @@ def _open_orbax(path: Any, vision_path: Any) -> StoredModel:
     file = directory / "config.json"
     raw = read_json(file)
     family = family_of(raw, str(file))
-    if vision_path and family is not LLAVA:
+    if vision_path and not family.may_lack_tower:
         raise _no_separate_tower(path, family)
     config = family.parse(raw, str(file), notes.vision_config, image_statistics(directory, family.statistics))
     plan = blueprint(family.module, config)
@@ -222,7 +222,7 @@ def _write_model(source: StoredModel, directory: Any, template: str | None) -> N
 def _tower_sizes(family: Family, raw: Json, file: Path, tower_directory: Path | None, tower_path: Any) -> Json:
     """vision_config: of the directory the tower is read from, else embedded, else of the tower named."""
     if tower_directory is None:
-        embedded = tower_of(raw) if family is LLAVA else raw.get("vision_config")
+        embedded = tower_of(raw) if family.may_lack_tower else raw.get("vision_config")
         if embedded is not None:
             return embedded
         if family is MINICPM:  # another version of it names a tower otherwise, and is refused when it is parsed

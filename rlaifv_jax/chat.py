@@ -9,8 +9,9 @@ said; an empty line or Ctrl-D ends it.
 
 Settings are those of the original's chat.py: for LLaVA-1.5 the best of three beams, for OmniLMM-12B and RLAIF-V-12B
 three beams that are drawn at temperature 0.6, for Muffin and RLHF-V three beams with a repetition penalty of 1.1, for
-MiniCPM-Llama3-V 2.5 draws at temperature 0.7, up to 1024 tokens. What you see of it while beams run is what all of them
-agree on. --num-beams 1 answers sooner, with --temperature 0.7 more freely.
+MiniCPM-Llama3-V 2.5 draws at temperature 0.7, up to 1024 tokens; LLaVA-NeXT, which is not there, says the likeliest
+token each time. What you see of it while beams run is what all of them agree on. --num-beams 1 answers sooner, with
+--temperature 0.7 more freely.
 """
 
 import argparse
@@ -26,9 +27,10 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, changes, check_counts, speaker_options
 from rlaifv_jax.sampling.settings import Sampling
 
-# By family; those of the originals' chat.py and muffin_chat.py, of MiniCPM-V's own chat, and one for language models.
+# By family; those of the originals' chat.py and muffin_chat.py, of MiniCPM-V's own chat, and ours for the others.
 DEFAULTS = {
     "llava": Sampling(num_beams=3, max_new_tokens=1024),
+    "llava_next": Sampling(max_new_tokens=1024),
     "omnilmm": Sampling(temperature=0.6, top_k=30, top_p=0.9, repetition_penalty=1.1, num_beams=3, max_new_tokens=1024),
     "muffin": Sampling(repetition_penalty=1.1, penalize_prompt=True, num_beams=3, max_new_tokens=1024),
     "minicpm": Sampling(temperature=0.7, top_k=100, top_p=0.8, repetition_penalty=1.05, max_new_tokens=1024),

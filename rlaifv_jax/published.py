@@ -17,7 +17,7 @@ PICTURE = (640, 480)  # width and height of a typical picture, as COCO has them
 
 
 def _llava(width: int, mlp_width: int, layers: int, heads: int) -> dict[str, Any]:
-    """config.json of a LLaVA-1.5 in the original's form."""
+    """config.json of a LLaVA in the original's form."""
     return {
         "model_type": "llava_llama",
         "hidden_size": width,
@@ -34,6 +34,12 @@ def _llava(width: int, mlp_width: int, layers: int, heads: int) -> dict[str, Any
 
 
 _7B, _13B = _llava(4096, 11008, 32, 32), _llava(5120, 13824, 40, 40)
+_ANYRES: dict[str, Any] = {  # what LLaVA-NeXT does otherwise
+    "image_aspect_ratio": "anyres",
+    "mm_patch_merge_type": "spatial_unpad",
+    "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+}
+_34B = _llava(7168, 20480, 60, 56) | _ANYRES | {"num_key_value_heads": 8, "vocab_size": 64000, "rope_theta": 5e6}
 _12B: dict[str, Any] = {
     "model_type": "omnilmm",
     "hidden_size": 4096,
@@ -88,6 +94,9 @@ _MINICPM: dict[str, Any] = {
 MODELS: dict[str, dict[str, Any]] = {
     "liuhaotian/llava-v1.5-7b": _7B,
     "liuhaotian/llava-v1.5-13b": _13B,
+    "liuhaotian/llava-v1.6-vicuna-7b": _7B | _ANYRES,
+    "liuhaotian/llava-v1.6-vicuna-13b": _13B | _ANYRES,
+    "liuhaotian/llava-v1.6-34b": _34B,
     "openbmb/RLAIF-V-7B": _7B,
     "openbmb/OmniLMM-12B": _12B,
     "openbmb/RLAIF-V-12B": _12B,

@@ -4,7 +4,7 @@ import json
 import os
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,8 +24,9 @@ TEXT = """
 WORDS = TEXT.split()
 
 
-def train_tokenizer(folder: Path, *, legacy: bool | None = True, vocab_size: int = 640) -> Path:
-    """Train a SentencePiece model with LLaMA's settings and write it with the files a LLaMA directory has.
+def train_tokenizer(folder: Path, *, legacy: bool | None = True, vocab_size: int = 640, **options: Any) -> Path:
+    """Train a SentencePiece model with LLaMA's settings and write it with the files a LLaMA directory has. options: of
+    the trainer, instead of LLaMA's.
 
     Not legacy: "USER" becomes one piece and " USER" two, as in LLaMA's own vocabulary (the count of later
     rounds relies on it).
@@ -41,22 +42,23 @@ def train_tokenizer(folder: Path, *, legacy: bool | None = True, vocab_size: int
         lines.append(f"USER: {said}? ASSISTANT: {said.capitalize()}, {chance.randint(0, 9999)}.")
         lines.append(f"USER: {said}")
     folder.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {
+        "model_type": "bpe",
+        "vocab_size": vocab_size,
+        "byte_fallback": True,
+        "unk_id": 0,
+        "bos_id": 1,
+        "eos_id": 2,
+        "pad_id": -1,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "add_dummy_prefix": legacy is not False,
+        "split_digits": True,
+        "allow_whitespace_only_pieces": True,
+        "minloglevel": 2,
+    }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_prefix=str(folder / "tokenizer"),
-        model_type="bpe",
-        vocab_size=vocab_size,
-        byte_fallback=True,
-        unk_id=0,
-        bos_id=1,
-        eos_id=2,
-        pad_id=-1,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=legacy is not False,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-        minloglevel=2,
+        sentence_iterator=iter(lines), model_prefix=str(folder / "tokenizer"), **settings | options
     )
     (folder / "tokenizer.vocab").unlink()
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}

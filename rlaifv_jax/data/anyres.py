@@ -1,8 +1,8 @@
 """LLaVA-NeXT's way with a picture: the whole of it small, and tiles of it large, without what only fills up the canvas.
 
-    picture ─► canvas, one of a few sizes ─► tiles, row by row      select_resolution, cut
+    picture ─► canvas, one of a few sizes ─► tiles, row by row      cut
         └────► squashed to one tile                                 the first of them
-    features of all tiles ─► positions of the row                   places
+    features of all tiles ─► positions of the row                   placement
 
 Equals llava/mm_utils.py and llava/model/llava_arch.py (`anyres`, `spatial_unpad`): the features of the first tile, then
 those of the grid of the others, row by row, without the rows or columns that show nothing but the canvas, and a learnt
@@ -10,69 +10,71 @@ embedding at the end of every row of the grid.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from rlaifv_jax.data.tiles import NEWLINE
+from rlaifv_jax.data.tiles import NEWLINE, Placement, Size, Tile, Tiles
 
 
 @dataclass(frozen=True)
 class AnyRes:
-    """tile: pixels along an edge of a tile. patch: of a patch. canvases: (width, height) in pixels."""
+    """An ImageProcessor. edge: pixels along an edge of a tile. patch: of a patch. canvases: width and height in pixels,
+    multiples of the edge."""
 
-    tile: int
+    edge: int
     patch: int
-    canvases: tuple[tuple[int, int], ...]
+    canvases: tuple[Size, ...]
+
+    uniform = None
 
     @property
     def side(self) -> int:
         """Patches along an edge of a tile."""
-        return self.tile // self.patch
+        return self.edge // self.patch
 
-    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The canvas for a picture of (width, height): it shows most of its pixels, and of equal ones wastes least."""
+    @property
+    def tile(self) -> Tile:
+        return Tile((self.edge, self.edge, 3), self.side**2)
+
+    def canvas(self, size: Size) -> Size:
+        """The canvas for a picture: it shows most of its pixels, and of equal ones wastes least."""
         return max(self.canvases, key=lambda canvas: _shown(size, canvas))
 
-    def tiles(self, size: tuple[int, int]) -> int:
-        """How many tiles a picture becomes, the small one included."""
-        width, height = self.canvas(size)
-        return 1 + (width // self.tile) * (height // self.tile)
+    def placement(self, size: Size) -> Placement:
+        """The small tile and those of the canvas, and which of their features stand one after the other in the row."""
+        columns, rows = (length // self.edge for length in self.canvas(size))
+        side = self.side
+        first = np.arange(side * side)
+        tiles = side * side + np.arange(columns * rows * side * side).reshape(rows, columns, side, side)
+        grid = tiles.swapaxes(1, 2).reshape(rows * side, columns * side)
+        grid = grid[_seen(size, (columns * side, rows * side))]
+        lines = np.concatenate([grid, np.full((len(grid), 1), NEWLINE)], axis=1)
+        places = np.concatenate([first, lines.reshape(-1)]).astype(np.int32)
+        return Placement(1 + columns * rows, (places,))
 
-    def cut(self, image: Image.Image) -> np.ndarray:
-        """An RGB picture → uint8[tiles, tile, tile, 3]."""
+    def cut(self, image: Image.Image) -> Tiles:
+        """An RGB picture → the small tile, then those of the canvas row by row."""
         width, height = self.canvas(image.size)
         new = _fitted(image.size, (width, height))
         canvas = Image.new("RGB", (width, height))
         canvas.paste(image.resize(new, Image.Resampling.BICUBIC), ((width - new[0]) // 2, (height - new[1]) // 2))
-        whole = image.resize((self.tile, self.tile), Image.Resampling.BICUBIC)
-        pixels = np.asarray(canvas, np.uint8)
-        rows, columns = height // self.tile, width // self.tile
-        grid = pixels.reshape(rows, self.tile, columns, self.tile, 3).swapaxes(1, 2)
-        return np.concatenate([np.asarray(whole, np.uint8)[None], grid.reshape(-1, self.tile, self.tile, 3)])
-
-    def places(self, size: tuple[int, int]) -> np.ndarray:
-        """int32[positions]: which of the tiles' features stand one after the other in the row, or NEWLINE."""
-        width, height = (edge // self.tile for edge in self.canvas(size))
-        side = self.side
-        first = np.arange(side * side)
-        tiles = side * side + np.arange(width * height * side * side).reshape(height, width, side, side)
-        grid = tiles.swapaxes(1, 2).reshape(height * side, width * side)
-        grid = grid[_seen(size, (width * side, height * side))]
-        lines = np.concatenate([grid, np.full((len(grid), 1), NEWLINE)], axis=1)
-        return np.concatenate([first, lines.reshape(-1)]).astype(np.int32)
+        whole = image.resize((self.edge, self.edge), Image.Resampling.BICUBIC)
+        pixels = np.asarray(canvas, np.uint8).reshape(height // self.edge, self.edge, width // self.edge, self.edge, 3)
+        grid = pixels.swapaxes(1, 2).reshape(-1, self.edge, self.edge, 3)
+        tiles = np.concatenate([np.asarray(whole, np.uint8)[None], grid])
+        return Tiles(tiles, np.zeros((len(tiles), 2), np.int32))
 
 
-def _shown(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+def _shown(size: Size, canvas: Size) -> tuple[int, int]:
     """Pixels of the picture that a canvas shows, and (negative) those of the canvas that show nothing."""
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     shown = min(int(size[0] * scale) * int(size[1] * scale), size[0] * size[1])
     return shown, shown - canvas[0] * canvas[1]
 
 
-def _fitted(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+def _fitted(size: Size, canvas: Size) -> Size:
     """The picture's size on the canvas, its proportions kept."""
     (width, height), (wide, high) = size, canvas
     if wide / width < high / height:
@@ -80,7 +82,7 @@ def _fitted(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
     return min(math.ceil(width * (high / height)), wide), high
 
 
-def _seen(size: tuple[int, int], grid: Sequence[int]) -> tuple[slice, slice]:
+def _seen(size: Size, grid: Size) -> tuple[slice, slice]:
     """Rows and columns of a grid of (width, height) patches that the picture reaches into."""
     (width, height), (wide, high) = size, grid
     if width / height > wide / high:

@@ -53,6 +53,7 @@ class ChatTemplate:
     speech: Speech
 
     name = OWN
+    marks = ()
     stop = ()
     lead = ""
 

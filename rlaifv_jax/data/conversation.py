@@ -3,12 +3,13 @@
 from typing import Any
 
 from rlaifv_jax.data.chat_template import OWN, ChatTemplate
+from rlaifv_jax.data.chatml_template import CHATML_DIRECT
 from rlaifv_jax.data.muffin_template import MUFFIN
-from rlaifv_jax.data.templates import IMAGE_TAG, TEMPLATES, Conversation, check_tokens
+from rlaifv_jax.data.templates import IMAGE_TAG, TEMPLATES, Conversation, check_tokens, knows
 from rlaifv_jax.data.tokenizer import Tokenizer
 from rlaifv_jax.errors import UserError
 
-NAMED: dict[str, Conversation] = {**TEMPLATES, MUFFIN.name: MUFFIN}
+NAMED: dict[str, Conversation] = {**TEMPLATES, MUFFIN.name: MUFFIN, CHATML_DIRECT.name: CHATML_DIRECT}
 
 
 def get_conversation(name: str) -> Conversation:
@@ -19,13 +20,14 @@ def get_conversation(name: str) -> Conversation:
 
 
 def conversation_of(model: Any, tokenizer: Tokenizer, name: str | None = None) -> Conversation:
-    """The template called `name`; without a name that which the checkpoint was trained with, else its family's.
+    """The template called `name`; without a name that which the checkpoint was trained with, else the first of its
+    family's that its tokenizer has the tokens for.
 
     Args:
       model: an opened checkpoint (convert.load.StoredModel).
 
     Raises:
-      UserError: no such template, or one whose tokens for pictures are missing.
+      UserError: no such template, or one whose tokens are missing.
     """
     family = model.family
     name = name or model.template
@@ -33,9 +35,17 @@ def conversation_of(model: Any, tokenizer: Tokenizer, name: str | None = None) -
         raise UserError(
             f"template is {name!r}, but {family.name} shows pictures by tokens of its own; leave it empty for {OWN}"
         )
-    name = name or family.template
-    if not name:
+    choice = [get_conversation(each) for each in ((name,) if name else family.templates)]
+    if not choice:
         return ChatTemplate.of(tokenizer, family.speech, model.directory)
-    named = get_conversation(name)
-    check_tokens(tokenizer, [tag for tag in named.image_tags if tag != IMAGE_TAG], f"template {name!r}")
-    return named
+    found = next((each for each in choice if not _strange(each, tokenizer)), choice[-1])
+    where = f"template {found.name!r}"
+    check_tokens(tokenizer, [tag for tag in found.image_tags if tag != IMAGE_TAG], where)
+    if strange := _strange(found, tokenizer):
+        raise UserError(f"{where}: {' and '.join(strange)} are no tokens of {model.directory}; choose another template")
+    return found
+
+
+def _strange(template: Conversation, tokenizer: Tokenizer) -> list[str]:
+    """What a template writes and a tokenizer does not know."""
+    return [mark for mark in template.marks if not knows(tokenizer, mark)]

@@ -36,6 +36,7 @@ class MuffinTemplate:
     name: str
     system: str
 
+    marks = ()
     stop = (MARK,)
     lead = f"{ROLES['assistant']}:"
     image_tags = (IMAGE_TAG, *TOKENS)

@@ -1,13 +1,14 @@
 """Conversation templates with names, as data.
 
 `llava_v1` is what RLAIF-V trains, generates and chats with (`conv_llava_v1` in muffin/conversation.py);
-`vicuna_v1` is what LLaVA-1.5 itself was tuned with. They differ in two words. Muffin's template and those that
-tokenizers bring along are other kinds, see muffin_template.py and chat_template.py; all are a `Conversation`.
+`vicuna_v1` is what LLaVA-1.5 itself was tuned with. They differ in two words. Muffin's template, ChatML and those that
+tokenizers bring along are other kinds, see muffin_template.py, chatml_template.py and chat_template.py; all are a
+`Conversation`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.faults import BadRow
@@ -34,6 +35,10 @@ class Conversation(Protocol):
     @property
     def image_tags(self) -> tuple[str, ...]:
         """Texts that would be taken for an image, or a part of its place; all but IMAGE_TAG are special tokens."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Texts that it writes and that have to be one token each, those of pictures aside."""
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -68,7 +73,8 @@ class Conversation(Protocol):
 
 @dataclass(frozen=True)
 class Template:
-    """`{system}{gap}USER: {question}{gap}ASSISTANT: {answer}{end}USER: …` with the two roles' names."""
+    """`{system}{gap}USER: {question}{gap}ASSISTANT: {answer}{end}USER: …` with the two roles' names. colon: what
+    stands between a name and what is said."""
 
     name: str
     system: str
@@ -77,6 +83,8 @@ class Template:
     gap: str = " "  # after the system text and after every user turn
     end: str = "</s>"  # after every assistant turn
 
+    colon: ClassVar[str] = ": "
+    marks: ClassVar[tuple[str, ...]] = ()
     stop = ()
     lead = ""
 
@@ -87,23 +95,27 @@ class Template:
     @property
     def answer_header(self) -> str:
         """What separates a question from its answer, blank included: the label mask is found by it."""
-        return f"{self.gap}{self.assistant}: "
+        return f"{self.gap}{self.assistant}{self.colon}"
+
+    @property
+    def asking(self) -> str:
+        """What waits for an answer: the assistant's name and colon, without a trailing blank."""
+        return f"{self.assistant}{self.colon}".rstrip(" ")
 
     def render(self, turns: Sequence[Turn], answer: str, *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
         return self._turns([*turns, Turn("assistant", answer)], image)
 
     def render_prompt(self, turns: Sequence[Turn], *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
-        """Up to the assistant's name and colon, without a trailing blank."""
-        return self._turns(turns, image) + f"{self.assistant}:"
+        return self._turns(turns, image) + self.asking
 
     def _turns(self, turns: Sequence[Turn], image: bool) -> str:
         text = self.system + self.gap
         for number, turn in enumerate(turns):
             if turn.role == "user":
                 tag = f"{IMAGE_TAG}\n" if image and number == 0 else ""
-                text += f"{self.user}: {tag}{turn.text}{self.gap}"
+                text += f"{self.user}{self.colon}{tag}{turn.text}{self.gap}"
             else:
-                text += f"{self.assistant}: {turn.text}{self.end}"
+                text += f"{self.assistant}{self.colon}{turn.text}{self.end}"
         return text
 
     def tokenize(self, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -168,6 +180,12 @@ def places(ids: Sequence[int], wanted: Sequence[int]) -> list[tuple[int, int]]:
     length = len(wanted)
     found = [place for place in range(len(ids) - length + 1) if list(ids[place : place + length]) == list(wanted)]
     return [(place, place + length) for place in found]
+
+
+def knows(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a text is one token, special or not."""
+    ids = tokenizer.encode_bare(text)
+    return len(ids) == 1 and ids[0] != tokenizer.pad_id
 
 
 def check_tokens(tokenizer: Tokenizer, tokens: Sequence[str], where: Any) -> None:

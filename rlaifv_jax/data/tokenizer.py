@@ -30,7 +30,7 @@ from rlaifv_jax.errors import UserError
 SENTENCEPIECE_FILE = "tokenizer.model"
 FAST_FILE = "tokenizer.json"
 BLANK = "▁"
-TURN_END = "<|eot_id|>"  # of Llama-3, whose eos_token may be another
+TURN_ENDS = ("<|eot_id|>", "<|im_end|>")  # of Llama-3 and of ChatML, whose eos_token may be another
 
 
 class Tokenizer(Protocol):
@@ -54,7 +54,12 @@ class Tokenizer(Protocol):
         """Ids of `text` with nothing added; special tokens that are written out are kept whole."""
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
-        """Text of `ids`."""
+        """Text of `ids`. Ends of turns count as special."""
+
+
+def is_tokenizer(folder: Path) -> bool:
+    """Whether a directory holds one."""
+    return any((folder / name).is_file() for name in (SENTENCEPIECE_FILE, FAST_FILE))
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -97,7 +102,7 @@ class SentencePieceTokenizer:
         tokens = added_tokens(self._folder, settings)
         self._added = self._added_ids(tokens, names)
         self.special_tokens = tuple(self._added)
-        self.turn_ends: tuple[int, ...] = ()
+        self.turn_ends = tuple(token for token in map(self._token, TURN_ENDS) if token is not None)
         self.named_tokens = tuple(sorted(names.items()))
         self.chat_template = chat_template_of(self._folder, settings)
         special = read_table(self._folder / "special_tokens_map.json")
@@ -140,6 +145,11 @@ class SentencePieceTokenizer:
                 added[text] = piece if known else max(size, 1 + max(added.values(), default=-1))
         return added
 
+    def _token(self, text: str) -> int | None:
+        """The id of a text that is a piece or an added token."""
+        piece: int = self._model.piece_to_id(text)
+        return self._added.get(text, piece if self._model.id_to_piece(piece) == text else None)
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text` with BOS in front."""
         ids = [] if self.bos_id is None else [self.bos_id]
@@ -173,7 +183,7 @@ class SentencePieceTokenizer:
         """Text of `ids`; the dummy blank at the start is dropped."""
         text, run = "", list[int]()
         for number in map(int, ids):
-            if number not in self._texts:
+            if number not in self._texts and not (skip_special and number in self.turn_ends):
                 run.append(number)
             elif not skip_special:
                 text += self._decode_plain(run, first=not text) + self._texts[number]
@@ -216,8 +226,8 @@ class FastTokenizer:
         named = self._hf.special_tokens_map.items()
         self.named_tokens = tuple(sorted((name, text) for name, text in named if isinstance(text, str)))
         self.chat_template = default_template(self._hf.chat_template, self._folder)
-        ends = self._hf.get_vocab().get(TURN_END)
-        self.turn_ends: tuple[int, ...] = () if ends is None else (ends,)
+        vocabulary = self._hf.get_vocab()
+        self.turn_ends: tuple[int, ...] = tuple(vocabulary[text] for text in TURN_ENDS if text in vocabulary)
         digest = hashlib.sha256()
         for name in (FAST_FILE, "tokenizer_config.json", "special_tokens_map.json"):
             file = self._folder / name
@@ -236,7 +246,8 @@ class FastTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of `ids`."""
-        return str(self._hf.decode(list(ids), skip_special_tokens=skip_special))
+        shown = [token for token in ids if not (skip_special and token in self.turn_ends)]
+        return str(self._hf.decode(shown, skip_special_tokens=skip_special))
 
 
 def _without_dummy_blank(blob: bytes) -> bytes:

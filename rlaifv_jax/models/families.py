@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rlaifv_jax.data.chat_template import Speech
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.models.clip_vit import ClipVitConfig
 from rlaifv_jax.models.decoder import DecoderConfig
 from rlaifv_jax.models.hf_config import (
     CLIP,
@@ -16,12 +17,14 @@ from rlaifv_jax.models.hf_config import (
     Json,
     Section,
     beit3_config,
+    canvases,
     decoder_config,
     eva02_config,
     siglip_config,
     tower_config,
 )
 from rlaifv_jax.models.llava import Llava, LlavaConfig
+from rlaifv_jax.models.llava_next import LlavaNext, LlavaNextConfig
 from rlaifv_jax.models.lora import Lora
 from rlaifv_jax.models.minicpm import SLICES, MiniCpm, MiniCpmConfig
 from rlaifv_jax.models.muffin import Muffin, MuffinConfig
@@ -50,10 +53,12 @@ class Family:
 
     parse: (config.json, name of that file, tower's config or None, image mean and std) → the module's config.
     sees: whether it takes images, and so has a tower. connector: the part between tower and decoder. never_trained:
-    prefixes of parameter paths that no run trains. template: conversation template by name; '': the tokenizer's own,
-    with what `speech` adds to it. spread_image: whether the original's token lists hold a picture as its patches, not
-    as one placeholder. training_aspect_ratio, generation_aspect_ratio: how pictures become square where nobody says.
-    statistics: image mean and std where no processor file tells them.
+    prefixes of parameter paths that no run trains. templates: conversation templates by name, the first of which that
+    its tokenizer has the tokens for is a checkpoint's; none: the tokenizer's own, with what `speech` adds to it.
+    spread_image: whether the original's token lists hold a picture as its patches, not as one placeholder.
+    may_lack_tower: whether its checkpoints may have no image tower and name one that lies elsewhere.
+    training_aspect_ratio, generation_aspect_ratio: how pictures become tiles where nobody says. statistics: image mean
+    and std where no processor file tells them.
     """
 
     name: str
@@ -62,9 +67,10 @@ class Family:
     sees: bool
     connector: str = ""
     never_trained: tuple[str, ...] = ()
-    template: str = ""
+    templates: tuple[str, ...] = ()
     speech: Speech = NOTHING_ADDED
     spread_image: bool = True
+    may_lack_tower: bool = False
     training_aspect_ratio: str = "crop"
     generation_aspect_ratio: str = "pad"
     statistics: tuple[Channels, Channels] = CLIP
@@ -72,7 +78,7 @@ class Family:
     @property
     def only_own_template(self) -> bool:
         """Whether it speaks by the template of its tokenizer and by no other."""
-        return self.sees and not self.template
+        return self.sees and not self.templates
 
     def untrained(self, trained: Trained) -> tuple[str, ...]:
         """Prefixes of the parameters that a run does not train."""
@@ -109,6 +115,31 @@ def parse_llava(
     Raises:
       UserError: a setting that this project does not compute, or no sizes for the tower.
     """
+    if is_original(raw):
+        top = Section(raw, f"{file}: ")
+        top.expect("mm_patch_merge_type", ("flat",), "flat")
+        top.expect("image_aspect_ratio", ("pad", "square", "crop"), "square")
+    return LlavaConfig(*_llava_parts(raw, file, tower), *statistics)
+
+
+def parse_llava_next(
+    raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = CLIP
+) -> LlavaNextConfig:
+    """config.json of LLaVA-NeXT (v1.6). Arguments and errors as those of `parse_llava`."""
+    top = Section(raw, f"{file}: ")
+    original = is_original(raw)
+    if original:
+        top.expect("mm_patch_merge_type", ("spatial_unpad",), "flat")
+        top.expect("image_aspect_ratio", ("anyres",), "square")
+    else:  # Mistral has another template
+        top.below("text_config").expect("model_type", ("llama",), "llama")
+    vision, decoder = _llava_parts(raw, file, tower)
+    sizes = canvases(top, vision.image_size)
+    return LlavaNextConfig(vision, decoder, *statistics, sizes if original else tuple((w, h) for h, w in sizes))
+
+
+def _llava_parts(raw: Json, file: str, tower: Json | None) -> tuple[ClipVitConfig, DecoderConfig]:
+    """Tower and decoder, whatever becomes of pictures."""
     top = Section(raw, f"{file}: ")
     sizes = tower_of(raw) if tower is None else tower
     if sizes is None:
@@ -116,11 +147,9 @@ def parse_llava(
     if is_original(raw):
         top.expect("mm_projector_type", ("mlp2x_gelu",), "linear")
         top.expect("mm_vision_select_feature", ("patch",), "patch")
-        top.expect("mm_patch_merge_type", ("flat",), "flat")
         top.expect("mm_use_im_start_end", (False,), False)
         top.expect("mm_use_im_patch_token", (False,), False)
         top.text("mm_vision_tower")
-        top.expect("image_aspect_ratio", ("pad", "square", "crop"), "square")
         text, layer_key = top, "mm_vision_select_layer"
     else:
         top.expect("projector_hidden_act", ("gelu",), "gelu")
@@ -128,13 +157,8 @@ def parse_llava(
         top.expect("multimodal_projector_bias", (True,), True)
         top.expect("tie_word_embeddings", (False,), False)
         text, layer_key = top.below("text_config"), "vision_feature_layer"
-    tower_section = Section(sizes, f"{file}: vision_config.")
-    return LlavaConfig(
-        vision=tower_config(tower_section, top.get(layer_key, -2), f"{file}: {layer_key}"),
-        decoder=decoder_config(text),
-        image_mean=statistics[0],
-        image_std=statistics[1],
-    )
+    vision = tower_config(Section(sizes, f"{file}: vision_config."), top.get(layer_key, -2), f"{file}: {layer_key}")
+    return vision, decoder_config(text)
 
 
 def parse_omnilmm(
@@ -218,8 +242,22 @@ LLAVA = Family(
     sees=True,
     connector="projector",
     never_trained=("vision/unused",),
-    template="llava_v1",
+    templates=("llava_v1",),
     spread_image=False,
+    may_lack_tower=True,
+)
+LLAVA_NEXT = Family(
+    "llava_next",
+    LlavaNext,
+    parse_llava_next,
+    sees=True,
+    connector="projector",
+    never_trained=("vision/unused",),
+    templates=("chatml_direct", "vicuna_v1"),  # of 34B; of 7B and 13B, which are Vicuna
+    spread_image=False,
+    may_lack_tower=True,
+    training_aspect_ratio="anyres",
+    generation_aspect_ratio="anyres",
 )
 LLAMA = Family("llama", TextModel, parse_text, sees=False)
 
@@ -250,7 +288,7 @@ MUFFIN = Family(
     sees=True,
     connector="projector",
     never_trained=("vision/image", "vision/layers/image"),
-    template="muffin",
+    templates=("muffin",),
     training_aspect_ratio="squash",
     generation_aspect_ratio="squash",
     statistics=HALVES,
@@ -271,6 +309,7 @@ MINICPM = Family(
 FAMILIES: dict[str, Family] = {
     "llava": LLAVA,
     "llava_llama": LLAVA,
+    "llava_next": LLAVA_NEXT,
     "llama": LLAMA,
     "mistral": LLAMA,
     "omnilmm": OMNILMM,
@@ -279,10 +318,23 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# Kinds that differ from supported ones in little.
+REFUSED = {"llava_mistral": "Mistral's conversation template is not among those of this project"}
+
+
 def family_of(raw: Json, file: str) -> Family:
     """The family of a config.json. Raises `UserError` with the known ones otherwise."""
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UserError(f"{file}: model_type is {kind!r}, which is not supported; known are {known}")
-    return FAMILIES[kind]
+        why = REFUSED.get(str(kind), f"known are {', '.join(sorted(FAMILIES))}")
+        raise UserError(f"{file}: model_type is {kind!r}, which is not supported; {why}")
+    family = FAMILIES[kind]
+    return LLAVA_NEXT if family is LLAVA and is_original(raw) and _is_tiled(raw) else family
+
+
+def _is_tiled(raw: Json) -> bool:
+    """Of the two generations that the original code calls the same, whether it is the second."""
+    return str(raw.get("image_aspect_ratio")).startswith("anyres") or raw.get("mm_patch_merge_type") not in (
+        None,
+        "flat",
+    )

@@ -212,6 +212,31 @@ def tower_config(section: Section, feature_layer: Any, where: str) -> ClipVitCon
     return config
 
 
+PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))  # LlavaNextConfig's default
+
+
+def canvases(section: Section, tile: int) -> tuple[tuple[int, int], ...]:
+    """`image_grid_pinpoints`: the sizes of LLaVA-NeXT's canvases, in the file's order of edges.
+
+    Raises `UserError` where they are no pairs of multiples of `tile`. The original also writes them as a text.
+    """
+    found = section.get("image_grid_pinpoints", PINPOINTS)
+    if isinstance(found, str):
+        try:
+            found = json.loads(found.translate(str.maketrans("()", "[]")))
+        except (ValueError, RecursionError):
+            found = ()
+
+    def fits(pair: Any) -> bool:
+        edges = pair if isinstance(pair, list | tuple) else ()
+        return len(edges) == 2 and all(type(edge) is int and 0 < edge <= 2**16 and edge % tile == 0 for edge in edges)
+
+    if not isinstance(found, list | tuple) or not found or not all(map(fits, found)):
+        shown = shortened(repr(section.get("image_grid_pinpoints", PINPOINTS)))
+        raise UserError(f"{section.where}image_grid_pinpoints is {shown}; pairs of multiples of {tile} are needed")
+    return tuple((pair[0], pair[1]) for pair in found)
+
+
 def eva02_config(section: Section, image_size: int) -> Eva02Config:
     """Sizes of an EVA02 tower that sees pictures of `image_size`; its own image_size is what it was pre-trained on."""
     section.expect("model_type", ("eva02",), "eva02")

@@ -1,6 +1,7 @@
 """LLaVA-1.5 (arXiv 2310.03744): CLIP tower, projector, Llama decoder. Composition only, no arithmetic of its own."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -26,9 +27,11 @@ class LlavaConfig(SeeingConfig):
 
 
 class Llava(SeeingModel):
+    connector: ClassVar[type[MlpProjector]] = MlpProjector
+
     def __init__(self, config: LlavaConfig, *, rngs: nnx.Rngs):
         self.vision = ClipVit(config.vision, rngs=rngs)
-        self.projector = MlpProjector(config.vision.width, config.decoder.width, rngs=rngs)
+        self.projector = self.connector(config.vision.width, config.decoder.width, rngs=rngs)
         super().__init__(config, rngs=rngs)
 
     def image_features(self, tiles: Tiles, compute: Compute) -> jax.Array:

@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from rlaifv_jax.models.layers import Linear
+from rlaifv_jax.models.layers import Linear, parameter
 
 
 class MlpProjector(nnx.Module):
@@ -16,3 +16,11 @@ class MlpProjector(nnx.Module):
     def __call__(self, features: jax.Array) -> jax.Array:
         """[N, P, D_vision] → [N, P, D]."""
         return self.second(jax.nn.gelu(self.first(features), approximate=False))
+
+
+class NewlineProjector(MlpProjector):
+    """LLaVA-NeXT's, which comes with the embedding that ends a line of a grid: `newline` [D]."""
+
+    def __init__(self, width_in: int, width_out: int, *, rngs: nnx.Rngs):
+        super().__init__(width_in, width_out, rngs=rngs)
+        self.newline = parameter(rngs, (width_out,), (None,))

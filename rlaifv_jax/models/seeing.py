@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,8 @@ class SeeingConfig:
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
 
+    aspect_ratios: ClassVar[tuple[str, ...]] = ASPECT_RATIOS
+
     @property
     def tile_tokens(self) -> int:
         raise NotImplementedError
@@ -42,14 +45,14 @@ class SeeingConfig:
         return Tile((edge, edge, 3), self.tile_tokens)
 
     def processor(self, aspect_ratio: str) -> ImageProcessor:
-        """aspect_ratio: how pictures become tiles, a name of `images.ASPECT_RATIOS` or one of the family's own; '': a
-        way that takes as much of a row as the family's own.
+        """aspect_ratio: how pictures become tiles, one of `aspect_ratios`; '': a way that takes as much of a row as the
+        family's own.
 
         Raises:
           UserError: a name that the model does not know.
         """
-        if aspect_ratio not in ("", *ASPECT_RATIOS):
-            raise UserError(f"image_aspect_ratio is {aspect_ratio!r}; this model knows {', '.join(ASPECT_RATIOS)}")
+        if aspect_ratio not in ("", *self.aspect_ratios):
+            raise UserError(f"image_aspect_ratio is {aspect_ratio!r}; this model knows {', '.join(self.aspect_ratios)}")
         return Square(self.tile, aspect_ratio or ASPECT_RATIOS[0], self.image_mean)
 
     @property

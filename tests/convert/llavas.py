@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
@@ -25,6 +25,7 @@ PREFIXES = {
         ("model.multi_modal_projector.", "multi_modal_projector."),
         ("model.language_model.", "language_model.model."),
         ("lm_head.", "language_model.lm_head."),
+        ("model.image_newline", "image_newline"),
     ),
     "transformers-5": (),
     "transformers-5-new": (
@@ -32,13 +33,18 @@ PREFIXES = {
         ("model.multi_modal_projector.", "multi_modal_projector."),
         ("model.language_model.", "language_model.model."),
         ("lm_head.", "language_model.lm_head."),
+        ("model.image_newline", "image_newline"),
     ),
     "transformers-4.52": (("model.vision_tower.", "model.vision_tower.vision_model."),),
 }
 
 
 class TinyLlava:
-    """The parity model of the fact sheet: three tower layers, two decoder layers, four patches an image."""
+    """Three tower layers, two decoder layers, four patches an image."""
+
+    image_size = 28
+    # What the original's config.json says of pictures.
+    pictures: ClassVar[dict[str, Any]] = {"image_aspect_ratio": "pad"}
 
     def __init__(self, kv_heads: int, vocab: int = 99, theta: float = 500.0, seed: int = 0):
         torch.manual_seed(seed)
@@ -47,7 +53,7 @@ class TinyLlava:
             intermediate_size=64,
             num_hidden_layers=3,
             num_attention_heads=4,
-            image_size=28,
+            image_size=self.image_size,
             patch_size=14,
         )
         text = LlamaConfig(
@@ -60,10 +66,9 @@ class TinyLlava:
             rms_norm_eps=1e-5,
             rope_parameters={"rope_theta": theta, "rope_type": "default"},
         )
-        self.config = LlavaConfig(
-            vision_config=tower, text_config=text, image_token_index=vocab - 1, attn_implementation="eager"
-        )
-        self.torch = LlavaForConditionalGeneration(self.config).eval()
+        options = {"image_token_index": vocab - 1, "attn_implementation": "eager"}
+        self.torch = self.make(vision_config=tower, text_config=text, **options).eval()
+        self.config = self.torch.config
         with torch.no_grad():
             for name, tensor in self.torch.named_parameters():
                 if tensor.ndim == 1:  # norms and biases start at 1 and 0, which hides mistakes
@@ -71,6 +76,11 @@ class TinyLlava:
                 else:
                     tensor.normal_(0, 0.15)
         self.tensors: Tensors = {name: tensor.clone() for name, tensor in self.torch.state_dict().items()}
+
+    @staticmethod
+    def make(**config: Any) -> Any:
+        """transformers' model."""
+        return LlavaForConditionalGeneration(LlavaConfig(**config))
 
     def named(self, layout: str) -> Tensors:
         """The tensors under the names of a layout."""
@@ -106,7 +116,7 @@ class TinyLlava:
             "mm_vision_tower": "openai/clip-vit-large-patch14-336",
             "mm_use_im_start_end": False,
             "mm_use_im_patch_token": False,
-            "image_aspect_ratio": "pad",
+            **self.pictures,
             "torch_dtype": "float32",
             "vision_config": tower,
         }

@@ -47,7 +47,7 @@ def test_help_is_light() -> None:
         (("import", "{model}", "/proc", "--force"), "is a mount point"),
         (("export", "{model}", "{model}/..", "--layout", "original", "--force"), "contains SRC"),
         (("import", "{model}", "{tmp}/full/file"), "is a file"),
-        (("import", "{model}", "{tmp}/x", "--template", "chatty"), "choose one of: llava_v1"),
+        (("import", "{model}", "{tmp}/x", "--template", "chatty"), "choose one of: chatml_direct, llava_v1"),
     ],
 )
 def test_errors_are_one_line(

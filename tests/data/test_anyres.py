@@ -20,7 +20,7 @@ NEXT = AnyRes(336, 14, ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1
     ],
 )
 def test_worked_counts(size, tokens):
-    assert len(NEXT.places(size)) == tokens
+    assert NEXT.placement(size).positions == tokens
 
 
 def test_counts_and_tiles_of_2000_random_sizes_are_those_of_transformers():
@@ -36,16 +36,20 @@ def test_counts_and_tiles_of_2000_random_sizes_are_those_of_transformers():
         rows, columns = get_anyres_image_grid_shape((height, width), pinpoints, 336)
         features = torch.zeros(1, rows * 24, columns * 24)
         _, high, wide = unpad_image(features, (height, width)).shape
-        assert NEXT.tiles((width, height)) == 1 + rows * columns
-        assert len(NEXT.places((width, height))) == 576 + high * wide + high, (width, height)
+        ours = NEXT.placement((width, height))
+        assert ours.tiles == 1 + rows * columns
+        assert ours.positions == 576 + high * wide + high, (width, height)
 
 
 def test_a_tile_for_the_whole_then_the_canvas_row_by_row():
     small = AnyRes(28, 14, ((28, 56), (56, 28), (56, 56), (84, 28)))
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 100, 3), dtype=np.uint8))
-    tiles = small.cut(image)
-    assert tiles.shape == (small.tiles(image.size), 28, 28, 3) == (4, 28, 28, 3)
+    placement = small.placement(image.size)
+    tiles, grids = small.cut(image)
+    assert tiles.shape == (placement.tiles, *small.tile.shape) == (4, 28, 28, 3)
+    assert not grids.any()
+    assert grids.shape == (4, 2)
     np.testing.assert_array_equal(tiles[0], np.asarray(image.resize((28, 28), Image.Resampling.BICUBIC)))
-    places = small.places(image.size)
-    assert len(places) == 18
+    assert (small.uniform, small.tile.tokens, placement.positions) == (None, 4, 18)
+    (places,) = placement.places
     assert places.tolist() == [0, 1, 2, 3, 4, 5, 8, 9, 12, 13, NEWLINE, 6, 7, 10, 11, 14, 15, NEWLINE]

@@ -193,13 +193,13 @@ def test_other_tokenizers(plain: str, request: pytest.FixtureRequest) -> None:
         said = [found.decode(ids[start:stop]).strip() for start, stop in MUFFIN.answer_spans(found, text, ids)]
         assert said == ["### Assistant: A red car.\n###", "### Assistant: Yes.\n###"][-len(turns) // 2 :]
     assert MUFFIN.closing(found) == tuple(found.encode_bare("a\n###")[-3:])
-    family = SimpleNamespace(only_own_template=False, template="muffin", speech=Speech())
+    family = SimpleNamespace(only_own_template=False, templates=("muffin",), speech=Speech())
     model = SimpleNamespace(template=None, directory=folder, family=family)
     with pytest.raises(UserError, match="template 'muffin': the tokenizer has no <im_start> and no <im_patch> and no"):
         conversation_of(model, found)
 
 
 def test_the_model_s_family_names_it(folder: Path, tokenizer: Tokenizer) -> None:
-    family = SimpleNamespace(only_own_template=False, template="muffin", speech=Speech())
+    family = SimpleNamespace(only_own_template=False, templates=("muffin",), speech=Speech())
     model = SimpleNamespace(template=None, directory=folder, family=family)
     assert conversation_of(model, tokenizer) is MUFFIN

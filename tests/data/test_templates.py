@@ -30,5 +30,5 @@ def test_turns_follow_the_end_token_without_a_blank():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UserError, match="llava_v1, muffin, vicuna_v1"):
+    with pytest.raises(UserError, match="chatml_direct, llava_v1, muffin, vicuna_v1"):
         get_conversation("llama_3")
