@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     # The labeler: any vision-language model of this project, or one behind an OpenAI-compatible server.
     config.score = ConfigDict({"input": "", "model": "", "server": "", "vision_path": "", "template": ""})
     config.score.prompt = ""  # template file; empty: '{question} Please answer yes or no.'
-    config.score.image_aspect_ratio = ""  # as the family generates; or 'pad', 'crop', 'squash'
+    config.score.image_aspect_ratio = ""  # as the family generates; or 'pad', 'crop', 'squash', 'anyres', 'slices'
     config.score.row_length = 0  # positions of a row that several pictures share; 0: a row for each, of at most
     config.score.longest_row = 8192  # so many. Claims that do not fit go to another row, behind the picture again
     config.score.update({"dtype": "", "tensor": 0})

@@ -94,7 +94,7 @@ def check_computation(config: Any) -> None:
     if config.data.augment_views == "fresh" and not config.data.augment:
         raise UserError("data.augment_views is 'fresh', but data.augment is empty: there are no views")
     if config.data.augment and config.data.image_aspect_ratio:
-        raise UserError("data.augment stretches its crops to the square; leave data.image_aspect_ratio empty")
+        raise UserError("data.augment stretches its crops to one square; leave data.image_aspect_ratio empty")
     if not 0 <= config.data.eval_fraction < 1:
         raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
     if config.data.eval_fraction and config.data.eval_path:

@@ -19,7 +19,8 @@ T = TypeVar("T")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses; checked from the header, before any pixel is decoded
 
-ASPECT_RATIOS = ("crop", "pad", "squash")  # how an oblong image becomes a square
+SQUARES = ("crop", "pad", "squash")  # how an oblong image becomes a square
+ASPECT_RATIOS = (*SQUARES, "anyres", "slices")  # and what LLaVA-NeXT and MiniCPM-V do instead
 
 # Pillow also opens EPS, which runs Ghostscript, and other formats that no photograph has: a short list is
 # safer. What this build of Pillow lacks is left out.

@@ -26,7 +26,7 @@ from rlaifv_jax.models.hf_config import (
 from rlaifv_jax.models.llava import Llava, LlavaConfig
 from rlaifv_jax.models.llava_next import LlavaNext, LlavaNextConfig
 from rlaifv_jax.models.lora import Lora
-from rlaifv_jax.models.minicpm import SLICES, MiniCpm, MiniCpmConfig
+from rlaifv_jax.models.minicpm import MiniCpm, MiniCpmConfig
 from rlaifv_jax.models.muffin import Muffin, MuffinConfig
 from rlaifv_jax.models.omnilmm import OmniLmm, OmniLmmConfig
 from rlaifv_jax.models.resampler import ResamplerConfig
@@ -301,8 +301,8 @@ MINICPM = Family(
     sees=True,
     connector="resampler",
     speech=Speech(tokens=("<image>", "<unk>", "</image>"), patch="<unk>", around_slices=("<slice>", "</slice>")),
-    training_aspect_ratio=SLICES,
-    generation_aspect_ratio=SLICES,
+    training_aspect_ratio="slices",
+    generation_aspect_ratio="slices",
     statistics=HALVES,
 )
 

@@ -8,12 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from rlaifv_jax.data.anyres import AnyRes
-from rlaifv_jax.data.images import ASPECT_RATIOS
+from rlaifv_jax.data.images import SQUARES
 from rlaifv_jax.data.tiles import NEWLINE, ImageProcessor, Size
 from rlaifv_jax.models.llava import Llava, LlavaConfig
 from rlaifv_jax.models.projector import NewlineProjector
-
-ANYRES = "anyres"
 
 
 @dataclass(frozen=True)
@@ -22,13 +20,13 @@ class LlavaNextConfig(LlavaConfig):
 
     canvases: tuple[Size, ...]
 
-    aspect_ratios: ClassVar[tuple[str, ...]] = (*ASPECT_RATIOS, ANYRES)
+    aspect_ratios: ClassVar[tuple[str, ...]] = ("anyres", *SQUARES)
 
-    def processor(self, aspect_ratio: str) -> ImageProcessor:
+    def _processor(self, aspect_ratio: str) -> ImageProcessor:
         """As a square, a picture is one tile without newlines."""
-        if aspect_ratio in ("", ANYRES):
+        if aspect_ratio == "anyres":
             return AnyRes(self.vision.image_size, self.vision.patch_size, self.canvases)
-        return super().processor(aspect_ratio)
+        return super()._processor(aspect_ratio)
 
 
 class LlavaNext(Llava):

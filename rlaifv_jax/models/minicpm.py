@@ -1,19 +1,17 @@
 """MiniCPM-Llama3-V 2.5: SigLIP tower, resampler, Llama-3 decoder. Composition only, no arithmetic of its own."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 from flax import nnx
 
 from rlaifv_jax.data.slicing import Slicing
 from rlaifv_jax.data.tiles import ImageProcessor, Tile, Tiles
-from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.models.resampler import GridResampler, ResamplerConfig
 from rlaifv_jax.models.seeing import SeeingConfig, SeeingModel
 from rlaifv_jax.models.siglip import Siglip, SiglipConfig
-
-SLICES = "slices"  # its one way with a picture
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,8 @@ class MiniCpmConfig(SeeingConfig):
     vision: SiglipConfig
     resampler: ResamplerConfig
     most_slices: int
+
+    aspect_ratios: ClassVar[tuple[str, ...]] = ("slices",)
 
     @property
     def tile_tokens(self) -> int:
@@ -36,9 +36,7 @@ class MiniCpmConfig(SeeingConfig):
     def tile(self) -> Tile:
         return self.slicing.tile
 
-    def processor(self, aspect_ratio: str) -> ImageProcessor:
-        if aspect_ratio not in ("", SLICES):
-            raise UserError(f"image_aspect_ratio is {aspect_ratio!r}; this model knows {SLICES}")
+    def _processor(self, aspect_ratio: str) -> ImageProcessor:
         return self.slicing
 
     @property

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rlaifv_jax.data.batch import Batch
-from rlaifv_jax.data.images import ASPECT_RATIOS
+from rlaifv_jax.data.images import SQUARES
 from rlaifv_jax.data.square import Square
 from rlaifv_jax.data.tiles import ImageProcessor, Tile, Tiles
 from rlaifv_jax.errors import UserError
@@ -33,7 +33,7 @@ class SeeingConfig:
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
 
-    aspect_ratios: ClassVar[tuple[str, ...]] = ASPECT_RATIOS
+    aspect_ratios: ClassVar[tuple[str, ...]] = SQUARES
 
     @property
     def tile_tokens(self) -> int:
@@ -45,15 +45,17 @@ class SeeingConfig:
         return Tile((edge, edge, 3), self.tile_tokens)
 
     def processor(self, aspect_ratio: str) -> ImageProcessor:
-        """aspect_ratio: how pictures become tiles, one of `aspect_ratios`; '': a way that takes as much of a row as the
-        family's own.
+        """aspect_ratio: how pictures become tiles, one of `aspect_ratios`; '': the first of them.
 
         Raises:
           UserError: a name that the model does not know.
         """
         if aspect_ratio not in ("", *self.aspect_ratios):
             raise UserError(f"image_aspect_ratio is {aspect_ratio!r}; this model knows {', '.join(self.aspect_ratios)}")
-        return Square(self.tile, aspect_ratio or ASPECT_RATIOS[0], self.image_mean)
+        return self._processor(aspect_ratio or self.aspect_ratios[0])
+
+    def _processor(self, aspect_ratio: str) -> ImageProcessor:
+        return Square(self.tile, aspect_ratio, self.image_mean)
 
     @property
     def connector_flops(self) -> float:

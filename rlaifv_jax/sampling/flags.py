@@ -20,7 +20,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--image-aspect-ratio",
         choices=ASPECT_RATIOS,
         default="",
-        help="how an oblong picture becomes a square (default: as the family's original generates)",
+        help="how an oblong picture becomes a square, or several (default: as the family's original generates)",
     )
     group.add_argument("--dtype", choices=DTYPES, help="default: bfloat16; float32 on CPUs")
     group.add_argument("--cache", choices=CACHE_DTYPES, help="of keys and values (default: --dtype)")
