@@ -21,7 +21,6 @@ from rlaifv_jax.feedback.labeler import answer_tokens
 from rlaifv_jax.feedback.rules import WORDS
 from rlaifv_jax.models.blueprint import Params
 from rlaifv_jax.models.layers import PLAIN
-from rlaifv_jax.models.minicpm import SLICES
 from rlaifv_jax.models.siglip import position_ids
 from rlaifv_jax.ops.attention import DECODER_BACKENDS
 from rlaifv_jax.parallel import make_mesh
@@ -160,7 +159,7 @@ def picture(size: tuple[int, int]) -> Image.Image:
 
 
 def test_features_of_pictures(pair: Pair) -> None:
-    processor = pair.checkpoint.config.processor(SLICES)
+    processor = pair.checkpoint.config.processor("slices")
     model = pair.checkpoint.blueprint.module(pair.params)
     for size, count in zip(SIZES, (3, 1), strict=True):
         ours = features(model, *processor.cut(picture(size)))
@@ -171,7 +170,7 @@ def test_features_of_pictures(pair: Pair) -> None:
 
 def batch_of(pair: Pair, seed: int) -> Batch:
     """A row for each of SIZES: text, what stands for the slices between tokens of their own, text."""
-    processor = pair.checkpoint.config.processor(SLICES)
+    processor = pair.checkpoint.config.processor("slices")
     length, most = 24, 3
     tokens = np.random.default_rng(seed).integers(0, 280, (len(SIZES), length)).astype(np.int32)
     patches = np.full_like(tokens, -1)
@@ -205,7 +204,7 @@ def batch_of(pair: Pair, seed: int) -> Batch:
 def test_logits(pair: Pair, seed: int) -> None:
     """A picture of three slices and one of one in a batch."""
     batch = batch_of(pair, seed)
-    cut = pair.checkpoint.config.processor(SLICES).slices
+    cut = pair.checkpoint.config.processor("slices").slices
     theirs = pair.theirs.logits(
         torch.from_numpy(batch.tokens).long(), batch.patches, [cut(picture(size)) for size in SIZES]
     ).numpy()
