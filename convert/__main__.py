@@ -8,7 +8,7 @@
 Training, generation and the rest open all of these forms directly, so `import` is a matter of speed and of
 cloud storage: DST of `import` may be gs://bucket/model. `export` writes what the original code (layout
 `original`) or transformers (layout `llava-hf`) opens, tokenizer, processor and generation files included.
-OmniLMM and Muffin have the layout `original` only.
+OmniLMM, MiniCPM-V and Muffin have the layout `original` only.
 SRC may be adapters (LoRA) of PEFT, which lie beside a model: they are merged into it, or kept apart with --adapter.
 Without --dtype every tensor keeps its own dtype, and import → export in the same layout is bit-exact.
 

@@ -1,7 +1,7 @@
 """Write a model for others: the layout of the original code, or that of transformers.
 
     original    LlavaLlamaForCausalLM, opens in haotian-liu/LLaVA and RLAIF-V
-    llava-hf    LlavaForConditionalGeneration, opens in transformers
+    llava-hf    LlavaForConditionalGeneration or LlavaNextForConditionalGeneration, opens in transformers
 
 A language model without a tower has one layout only, LlamaForCausalLM, whichever is asked for. OmniLMM, Muffin and
 MiniCPM-V have `original` only: transformers has no such classes.
@@ -47,7 +47,7 @@ def export_model(
     Args:
       source: from `open_model`; in the same layout, with 'keep', every tensor comes out bit for bit.
       layout: 'original' or 'llava-hf'. dtype: 'keep' or a name in convert.tensors.DTYPES.
-      template: conversation template for the chat template; None: that of the source, else llava_v1.
+      template: conversation template for the chat template; None: that of the source.
       with_tower: write the image tower to the original layout although the source took it from elsewhere.
 
     Raises:

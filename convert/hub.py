@@ -8,7 +8,7 @@ from convert.adapters import OTHERS
 from rlaifv_jax.data.tables import HUB_ID
 from rlaifv_jax.errors import UserError
 
-SMALL = ["*.json", "*.model", "*.txt", "*.jinja", OTHERS]
+SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", OTHERS]
 
 
 def local_directory(path: Any, key: str) -> Path:

@@ -31,11 +31,11 @@ from convert.tensors import LazyTensor, read_directory
 from convert.write_params import write_params
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
-from rlaifv_jax.models.families import MINICPM, Family, family_of, is_original, tower_of
+from rlaifv_jax.models.families import Family, family_of, is_original, tower_of
 from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, Section, image_statistics, read_json
 
 # Small files that travel with a model.
-ASSET_SUFFIXES = (".json", ".model", ".jinja", ".txt")
+ASSET_SUFFIXES = (".json", ".model", ".jinja", ".txt", ".py")  # code that transformers may run, and nobody here does
 NOT_ASSETS = ("rlaifv.json", "trainer_state.json", "model_index.json")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -172,7 +172,7 @@ def open_model(
         source_layout=layout.name,
         tower="none" if not family.sees else "inside" if tower_directory is None else "separate",
         template=None,
-        vision_config=sizes,
+        vision_config=sizes or {},
     )
     assets = _assets(directory) + (() if processor == directory else _processor_files(processor))
     return StoredModel(family, config, plan, raw, directory, assets, leaves, notes)
@@ -219,15 +219,16 @@ def _write_model(source: StoredModel, directory: Any, template: str | None) -> N
     write_params(directory, source.leaves, source.blueprint)
 
 
-def _tower_sizes(family: Family, raw: Json, file: Path, tower_directory: Path | None, tower_path: Any) -> Json:
-    """vision_config: of the directory the tower is read from, else embedded, else of the tower named."""
+def _tower_sizes(family: Family, raw: Json, file: Path, tower_directory: Path | None, tower_path: Any) -> Json | None:
+    """vision_config: of the directory the tower is read from, else embedded, else of the tower named; None where
+    config.json says nothing of one."""
     if tower_directory is None:
         embedded = tower_of(raw) if family.may_lack_tower else raw.get("vision_config")
         if embedded is not None:
             return embedded
-        if family is MINICPM:  # another version of it names a tower otherwise, and is refused when it is parsed
-            return {}
         named = raw.get("mm_vision_tower")
+        if named is None and not family.may_lack_tower:
+            return None
         if named in KNOWN_TOWERS:
             return KNOWN_TOWERS[named]
         if not tower_path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.generation import ENGINES, Generation
+from rlaifv_jax.data.images import ASPECT_RATIOS
 
 DATA = "data/eval"
 
@@ -114,11 +115,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--num-beams", type=_count, default=default.num_beams, help=f"default {default.num_beams}")
     group.add_argument("--temperature", type=_heat, default=default.temperature, help="default 0: nothing is drawn")
     group.add_argument(
+        "--repetition-penalty", type=_heat, default=default.repetition_penalty, help="default 1: none; Muffin's is 1.1"
+    )
+    group.add_argument(
         "--max-new-tokens", type=_count, default=default.max_new_tokens, help=f"default {default.max_new_tokens}"
     )
     group.add_argument("--append", default="", metavar="TEXT", help="behind every question")
     group.add_argument("--vision-path", default="", help="the CLIP tower, for checkpoints without one")
     group.add_argument("--template", default="", help="conversation template (default: the checkpoint's)")
+    group.add_argument(
+        "--image-aspect-ratio", choices=ASPECT_RATIOS, default="", help="of oblong pictures (default: as its original)"
+    )
     group.add_argument(
         "--dtype", default="", choices=("", "float32", "bfloat16"), help="default: bfloat16; float32 on CPUs"
     )

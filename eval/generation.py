@@ -17,16 +17,18 @@ ENGINES = ("jax", "transformers")
 @dataclass(frozen=True)
 class Generation:
     """The original's for evaluation: three beams, nothing drawn, up to 1,024 tokens. append: text behind every
-    question. vision_path, template, dtype, tensor, slots: as `rlaifv_jax.generate` takes them."""
+    question. repetition_penalty and those from vision_path on: as `rlaifv_jax.generate` takes them."""
 
     model: str
     engine: str = "jax"
     num_beams: int = 3
     temperature: float = 0.0
+    repetition_penalty: float = 1.0
     max_new_tokens: int = 1024
     append: str = ""
     vision_path: str = ""
     template: str = ""
+    image_aspect_ratio: str = ""
     dtype: str = ""
     tensor: int = 0
     slots: int = 0

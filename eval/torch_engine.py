@@ -1,7 +1,7 @@
 """Answers by transformers and PyTorch from an exported checkpoint, which proves the export: another program's weights,
 tokenizer, chat template and picture processing.
 
-Only the picture is made square here first, as the original does and transformers' processor does not.
+Only for LLaVA-1.5 the picture is made square here first, as the original does and transformers' processor does not.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from convert.export_config import KINDS
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.images import pad_to_square
 from rlaifv_jax.data.questions import Questions
@@ -42,24 +43,31 @@ def generate(how: Any, questions: Path, answers: Path, folder: Path) -> None:
 
 
 class Transformers:
-    """A checkpoint in the llava-hf layout."""
+    """A checkpoint in the llava-hf layout, of LLaVA-1.5 or LLaVA-NeXT."""
 
     def __init__(self, how: Any):
         try:
             import torch
-            from transformers import AutoProcessor, LlavaForConditionalGeneration
+            import transformers
         except ImportError as error:
             raise UserError(f"--engine transformers needs PyTorch: {error}") from None
         if how.template or how.vision_path:
             raise UserError(
                 "--engine transformers speaks as the exported directory says; no --template or --vision-path"
             )
+        if how.repetition_penalty != 1 or how.image_aspect_ratio:
+            raise UserError(
+                "--engine transformers counts the prompt's tokens as repeated, too, and prepares pictures in its own "
+                "way; no --repetition-penalty or --image-aspect-ratio"
+            )
         self.torch, self.how = torch, how
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = getattr(torch, how.dtype or ("float32" if self.device == "cpu" else "bfloat16"))
         try:
-            self.processor = AutoProcessor.from_pretrained(how.model)
-            model: Any = LlavaForConditionalGeneration.from_pretrained(how.model, dtype=dtype)
+            kind = KINDS[transformers.AutoConfig.from_pretrained(how.model).model_type]
+            self.pads = kind is KINDS["llava"]
+            self.processor = transformers.AutoProcessor.from_pretrained(how.model)
+            model: Any = getattr(transformers, kind.architecture).from_pretrained(how.model, dtype=dtype)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
@@ -72,7 +80,7 @@ class Transformers:
         content: list[dict[str, str]] = [{"type": "image"}] * (picture is not None)
         messages = [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
         prompt = self.processor.apply_chat_template(messages, add_generation_prompt=True)
-        pictures = {} if picture is None else {"images": [pad_to_square(picture)]}
+        pictures = {} if picture is None else {"images": [pad_to_square(picture) if self.pads else picture]}
         inputs = self.processor(text=[prompt], **pictures, return_tensors="pt").to(self.device)
         if pictures:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)

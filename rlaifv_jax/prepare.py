@@ -108,7 +108,8 @@ class Run(Job):
     def reference_fingerprint(self, model: str, data: Data) -> dict[str, str]:
         """What reference log-probs depend on, by part; `model` is the fingerprint of the weights."""
         config = self.model.config
-        seen = (self.encoder.processor, config.image_std, *(self.augment.identity if self.augment else ()))
+        views = self.augment.identity if self.augment else ()
+        seen = (self.encoder.processor, config.image_mean, config.image_std, *views)
         return {
             "model": model,
             "data": data.index.data_fingerprint[:16],

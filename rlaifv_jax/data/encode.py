@@ -53,7 +53,7 @@ class Encoded:
 
     @property
     def widths(self) -> np.ndarray:
-        """int64[p]: positions that each token of the prefix takes once the image is spread over its patches."""
+        """int64[p]: positions that each token of the prefix takes once the features of the image stand in it."""
         widths = np.ones(len(self.prefix), np.int64)
         if self.picture:
             widths[self.prefix == IMAGE_TOKEN] = [len(places) for places in self.picture.places]
@@ -61,7 +61,7 @@ class Encoded:
 
     @property
     def prefix_length(self) -> int:
-        """Positions of the prefix once the image is spread over its patches."""
+        """Positions of the prefix once the features of the image stand in it."""
         return len(self.prefix) + (self.picture.positions - len(self.picture.places) if self.picture else 0)
 
     @property
@@ -110,8 +110,11 @@ class Encoder:
 
     def encode(self, example: Example) -> Encoded:
         """Return the tokens of `example`; raises `BadRow` for a row that must not be trained on."""
-        self._check_texts(example)
-        picture = self._placement(example)
+        return self.encode_with(example, self._placement(example))
+
+    def encode_with(self, example: Example, picture: Placement | None) -> Encoded:
+        """The same for an example whose picture need not be at hand."""
+        self._check_texts(example, picture is not None)
         positions, grid = (0, (0, 0)) if picture is None else (picture.positions - len(picture.places), picture.grid)
         prefixes, answers, truncated = [], [], []
         for text in example.answers:
@@ -122,7 +125,7 @@ class Encoder:
             if not labels[:room].any():
                 raise BadRow(
                     "answer_truncated_away",
-                    f"the prompt takes {self.max_length - room} of at most {self.max_length} positions",
+                    f"the prompt takes {len(prefix) + positions} of at most {self.max_length} positions",
                 )
             prefixes.append(prefix)
             answers.append(Answer(tokens[:room], labels[:room]))
@@ -133,14 +136,10 @@ class Encoder:
 
     def _placement(self, example: Example) -> Placement | None:
         data = example.image
-        if data is None:
-            return None
-        if self.processor is None:
-            raise BadRow("image_for_text_model", "this model is a language model without a tower")
-        return placement_of(self.processor, lambda: images.size(data))
+        return None if data is None else placement_of(self.processor, lambda: images.size(data))
 
-    def _check_texts(self, example: Example) -> None:
-        if example.image is None and not example.turns[0].text.strip():
+    def _check_texts(self, example: Example, has_image: bool) -> None:
+        if not has_image and not example.turns[0].text.strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
         texts = [(f"turn {n} ({turn.role})", turn.text, turn.role) for n, turn in enumerate(example.turns)]
         texts += [(f"answer {n}", text, "assistant") for n, text in enumerate(example.answers)]

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rlaifv_jax.data.batch import Array
+from rlaifv_jax.data.faults import BadRow
 
 Size = tuple[int, int]  # width, height
 
@@ -73,8 +74,11 @@ def in_order(tokens: int) -> Placement:
     return Placement(1, (np.arange(tokens, dtype=np.int32),))
 
 
-def placement_of(processor: ImageProcessor, size: Callable[[], Size]) -> Placement:
-    """Of a picture whose size is asked for only where it matters. Raises as `processor.placement` and `size`."""
+def placement_of(processor: ImageProcessor | None, size: Callable[[], Size]) -> Placement:
+    """Of a picture whose size is asked for only where it matters. Raises `BadRow` for a model that sees nothing, and as
+    `processor.placement` and `size` do."""
+    if processor is None:
+        raise BadRow("image_for_text_model", "this model is a language model without a tower")
     return processor.uniform or processor.placement(size())
 
 

@@ -200,14 +200,16 @@ class FastTokenizer:
 
     def __init__(self, folder: str | Path):
         import tokenizers
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
         self._folder = Path(folder)
+        settings = read_table(self._folder / "tokenizer_config.json")
+        # Classes that come as code in the directory, as MiniCPM-V's, only add names to the plain one; none is run.
+        opener: Any = PreTrainedTokenizerFast if settings.get("auto_map") else AutoTokenizer
         try:
-            self._hf = AutoTokenizer.from_pretrained(str(self._folder))
+            self._hf = opener.from_pretrained(str(self._folder))
         except Exception as error:
             raise UserError(f"tokenizer: transformers cannot open {self._folder} ({error})") from None
-        settings = read_table(self._folder / "tokenizer_config.json")
         text = self._hf.eos_token
         if self._hf.eos_token_id is None:
             raise UserError(f"tokenizer: {self._folder} names no eos_token")

@@ -14,8 +14,9 @@ from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.templates import Turn
+from rlaifv_jax.data.tiles import Placement
 from rlaifv_jax.feedback.fields import Record, answer_of, owner_of, question_of
-from rlaifv_jax.feedback.reading import Reading, tiles
+from rlaifv_jax.feedback.reading import Reading, placement, tiles
 from rlaifv_jax.feedback.stage import Tally, Unit, told
 from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
@@ -63,7 +64,7 @@ class Likelihood:
         owners: list[int] = []
         asked: list[list[Encoded | str]] = []
         for number, unit in enumerate(units):
-            answers = [self._encode(record) for record in unit]
+            answers = self._encode(unit)
             asked.append(answers)
             if good := [answer for answer in answers if isinstance(answer, Encoded)]:
                 whole = tuple(answer.answers[0] for answer in good)  # a prefix is the same for all, whatever follows
@@ -86,20 +87,21 @@ class Likelihood:
                 values = []
             yield owners[place], self._records(answers, values)
 
-    def _encode(self, record: Record) -> Encoded | str:
-        """An answer behind its question, or why it cannot be scored."""
+    def _encode(self, unit: Unit) -> list[Encoded | str]:
+        """Answers behind their question, or why they cannot be scored."""
+        try:
+            named = self.pictures.names(unit[0])
+            picture = placement(self.speaker, self.pictures, unit[0]) if named else None
+        except BadRow as fault:
+            return [str(fault)] * len(unit)
+        return [self._encode_one(record, picture) for record in unit]
+
+    def _encode_one(self, record: Record, picture: Placement | None) -> Encoded | str:
         turns = (Turn("user", question_of(record, "an answer")),)
         try:
-            return self.encoder.encode(Example(0, "", self._image(record), turns, (answer_of(record, "an answer"),)))
+            return self.encoder.encode_with(Example(0, "", None, turns, (answer_of(record, "an answer"),)), picture)
         except BadRow as fault:
             return str(fault)
-
-    def _image(self, record: Record) -> bytes | None:
-        """The picture; b'' stands for it where its size does not matter."""
-        if not self.pictures.names(record):
-            return None
-        processor = self.encoder.processor
-        return self.pictures.read(record) if processor and not processor.uniform else b""
 
     def _records(self, answers: Sequence[Encoded | str], values: Sequence[np.ndarray]) -> list[Record]:
         found = iter(values)

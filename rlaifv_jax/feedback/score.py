@@ -118,9 +118,14 @@ class Score:
         asked = Asked([], {}, {})
         for record in unit:
             asked.items.extend(items_of(record, self.prompt))
-        for question in dict.fromkeys(item["question"] for item in asked.items):
+        questions = list(dict.fromkeys(item["question"] for item in asked.items))
+        try:
+            picture = placement(self.speaker, self.pictures, unit[0])
+        except BadRow as fault:
+            asked.faults.update(dict.fromkeys(questions, str(fault)))
+            return asked
+        for question in questions:
             try:
-                picture = placement(self.speaker, self.pictures, asked.items[0])
                 prompt = self.speaker.prompter.encode([Turn("user", question)], picture)
                 self.speaker.check_length(prompt.prefix_length, 1)
                 asked.prompts[question] = prompt

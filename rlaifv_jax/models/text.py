@@ -22,6 +22,8 @@ class TextConfig:
 
     decoder: DecoderConfig
     tile: Tile = NOTHING
+    image_mean: tuple[()] = ()
+    image_std: tuple[()] = ()
 
     def processor(self, aspect_ratio: str) -> None:
         """Nothing prepares pictures."""

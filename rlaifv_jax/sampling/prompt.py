@@ -71,8 +71,6 @@ class Prompter:
 
     def placement(self, size: Callable[[], Size]) -> Placement:
         """What a picture takes of a prompt; its size is asked for only where that matters. Raises `BadRow`."""
-        if self.processor is None:
-            raise BadRow("image_for_text_model", "this model is a language model without a tower")
         return placement_of(self.processor, size)
 
     def tiles(self, picture: Image.Image) -> Tiles:
