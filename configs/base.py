@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.data.eval_fraction = 0.0  # or this share of data.path, chosen by the seed
     config.data.bad_rows = "skip"  # 'skip' reports and counts them, 'fatal' stops before training
     config.data.template = ""  # conversation template; empty: the checkpoint's or its family's
-    config.data.max_length = 2048  # tokens of prompt + image + one answer; the tail is cut, as in the original
+    config.data.max_length = 0  # tokens of prompt + image + one answer; the tail is cut; 0: 2048, of LLaVA-NeXT 4096
     config.data.image_aspect_ratio = ""  # 'crop', 'pad', 'squash', 'anyres', 'slices'; empty: as the original trains
     # 'muffin': random crops, flips and RandAugment as RLHF-V trained. Its views are the 'same' for reference and policy
     # at every step, or 'fresh' ones for each step of training, which then compares log-probs of different pictures.

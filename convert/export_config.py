@@ -1,4 +1,5 @@
-"""config.json and processor files of an exported LLaVA, as the original code writes them or as transformers does."""
+"""config.json and processor files of an exported LLaVA-1.5 or LLaVA-NeXT, as the original code writes them or as
+transformers does."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The tokenizer files of an exported LLaVA.
+"""The tokenizer files of an exported LLaVA-1.5 or LLaVA-NeXT.
 
 transformers has tokens `<image>` and `<pad>` behind those of the language model, the original has not. So the way to
 transformers adds them, and the way back takes them out. A tokenizer.model goes both ways as it is, with files that say

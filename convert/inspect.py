@@ -45,7 +45,8 @@ def describe(path: Any, vision_path: Any = None) -> str:
     decoder, tower = model.config.decoder, []
     if model.family.sees:
         vision = model.config.vision
-        place = f"{vision.layers} layers, {vision.image_size} pixels, {TOWERS[model.notes.tower]}"
+        way = model.family.generation_aspect_ratio
+        place = f"{vision.layers} layers, {vision.image_size} pixels, pictures by {way!r}, {TOWERS[model.notes.tower]}"
         tower = [("tower", place)]
     lines = [
         *beside,

@@ -7,7 +7,7 @@
 In a conversation the model sees what was said before. /image FILE takes another picture and /clear forgets what was
 said; an empty line or Ctrl-D ends it.
 
-Settings are those of the original's chat.py: for LLaVA-1.5 the best of three beams, for OmniLMM-12B and RLAIF-V-12B
+Settings are those of the originals' own chats: for LLaVA-1.5 the best of three beams, for OmniLMM-12B and RLAIF-V-12B
 three beams that are drawn at temperature 0.6, for Muffin and RLHF-V three beams with a repetition penalty of 1.1, for
 MiniCPM-Llama3-V 2.5 draws at temperature 0.7, up to 1024 tokens; LLaVA-NeXT, which is not there, says the likeliest
 token each time. What you see of it while beams run is what all of them agree on. --num-beams 1 answers sooner, with

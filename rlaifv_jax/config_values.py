@@ -60,7 +60,7 @@ def check_computation(config: Any) -> None:
         "train.epochs": 0,
         "checkpoint.every": 0,
         "seed": 0,
-        "data.max_length": 1,
+        "data.max_length": 0,
         "data.workers": 0,
         "checkpoint.keep": 1,
         "reference.shard_rows": 1,

@@ -6,7 +6,7 @@ answers of c₁ and c₂ tokens with R targets, each term forward plus backward 
     decoder matrices   2 · N_layers · (P + c₁ + c₂)            N_layers: matrix entries of all decoder layers
     attention          4 · L · H · C · Σ (query, key) pairs     P(P+1)/2 + Σ_b [c_b P + c_b (c_b+1)/2], causal
     head               2 · D · V · R
-    projector          2 · N_projector · patches                of LLaVA; a resampler also has attention
+    projector          2 · N_projector · patches                of LLaVA, for each tile; a resampler also has attention
     image tower        forward only (3 × when it is trained, less the weights that never are)
 
 With adapters (LoRA) the decoder's own matrices and the head have no gradient: 2 ×, not 3 ×. Adapters take 3 × 2 N more.

@@ -138,7 +138,7 @@ def prepare(config: Any) -> Run:
         tokenizer,
         conversation_of(model, tokenizer, config.data.template),
         processor=image_processor(config, model),
-        max_length=config.data.max_length,
+        max_length=config.data.max_length or model.family.max_length,
         objective=config.train.objective,
     )
 

@@ -90,7 +90,13 @@ def image_processor(config: Any, model: StoredModel) -> ImageProcessor | None:
       UserError: a way that the model does not know, or random views of pictures that are not squares.
     """
     aspect_ratio = config.data.image_aspect_ratio or model.family.training_aspect_ratio
-    processor: ImageProcessor | None = model.config.processor("squash" if config.data.augment else aspect_ratio)
+    if config.data.augment:
+        aspect_ratio = "squash"
+        if model.family.sees and aspect_ratio not in model.config.aspect_ratios:
+            raise UserError(
+                "data.augment makes one square of a picture, which this model does not take; leave it empty"
+            )
+    processor: ImageProcessor | None = model.config.processor(aspect_ratio)
     return processor
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from rlaifv_jax.data.tiles import NEWLINE, Placement, Size, Tile, Tiles
+from rlaifv_jax.data.tiles import NEWLINE, Placement, Size, Tile, Tiles, squares
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class AnyRes:
         whole = image.resize((self.edge, self.edge), Image.Resampling.BICUBIC)
         pixels = np.asarray(canvas, np.uint8).reshape(height // self.edge, self.edge, width // self.edge, self.edge, 3)
         grid = pixels.swapaxes(1, 2).reshape(-1, self.edge, self.edge, 3)
-        tiles = np.concatenate([np.asarray(whole, np.uint8)[None], grid])
-        return Tiles(tiles, np.zeros((len(tiles), 2), np.int32))
+        return squares(np.concatenate([np.asarray(whole, np.uint8)[None], grid]))
 
 
 def _shown(size: Size, canvas: Size) -> tuple[int, int]:

@@ -92,7 +92,9 @@ class ChatTemplate:
         if self.speech.system not in whole:
             return "it leaves out the system message"
         if picture not in whole or any(whole.count(token) != picture.count(token) for token in self.speech.tokens):
-            return f"it does not write {''.join(self.speech.tokens)} as it is, and once"
+            return (
+                f"it does not write {''.join(self.speech.tokens)} as it is, and no more often than there are pictures"
+            )
         if not self.end:
             return "no end token follows an answer"
         if not answer.strip() or not question.strip() or question == answer:

@@ -1,8 +1,9 @@
-"""From encoded bytes to the pixels a tower expects.
+"""From encoded bytes to a picture, and from a picture to one square.
 
-Three roads lead to the square: of LLaVA the centre crop (training and log-probs of RLAIF-V) and the padded square
+Three roads lead there: of LLaVA the centre crop (training and log-probs of RLAIF-V) and the padded square
 (`process_images` in llava/mm_utils.py: generation and evaluation), which both equal the PIL backend of transformers'
-CLIP image processor; of OmniLMM plain resizing, whatever becomes of the proportions (omnilmm/model/utils.py).
+CLIP image processor; of OmniLMM and Muffin plain resizing, whatever becomes of the
+proportions (omnilmm/model/utils.py). What becomes of a picture otherwise: tiles.py.
 """
 
 import io

@@ -179,7 +179,9 @@ def _check_row(check: Check, row: int) -> Record:
         if example.image is not None:
             size = images.decode(example.image).size
             if encoder.processor:
-                encoder.processor.placement(size)
+                encoder.processor.placement(
+                    size
+                )  # for its BadRow: the encoder does not ask for what is always the same
         encoded = encoder.encode(example)
     except BadRow as fault:
         return BadRowRecord(row, source.id(row), fault.reason, fault.detail)

@@ -27,7 +27,7 @@ WINDOW = 2048  # examples that are dealt together: fewer are less even, more are
 
 
 class Sizes(NamedTuple):
-    """What each of N examples takes of a row: int64[N] positions, targets, images."""
+    """What each of N examples takes of a row: int64[N] positions, targets, tiles of images."""
 
     tokens: np.ndarray
     targets: np.ndarray
@@ -188,13 +188,13 @@ def fit_rows(
     Args:
       sizes: of the examples that are trained on.
       deal: who is in a step.
-      shape: `row_length` 0 to choose one, image sizes; the other fields are not read.
+      shape: `row_length` 0 to choose one, the tile; the other fields are not read.
       steps: length of the run.
       unit: the number of rows is a multiple of this (devices · micro-steps).
       longest: the longest example that rows have to hold, also one that is only evaluated.
       longest_row: the most positions a row may have, if no example needs more.
       pairs_per_row: 0 as many as pay, otherwise the most.
-      image_cost: what an image costs in the tower, in decoder positions.
+      image_cost: what a tile of an image costs in the tower, in decoder positions.
     """
     lengths = row_lengths(shape.row_length, longest, longest_row)
     shortest = int(sizes.tokens.min())

@@ -4,8 +4,8 @@ Vicuna, Mistral and their kin come with a SentencePiece model, and RLAIF-V used 
 LLaMA tokenizer on it. That class is gone from transformers 5: `AutoTokenizer` builds a fast tokenizer
 instead, which treats blanks otherwise (a chunk that begins with a blank always, and every chunk when it is
 guessed from a directory without `tokenizer.json`). A blank more or less moves the label mask, so we drive
-SentencePiece ourselves. Models without `tokenizer.model` (Llama-3, Yi) only ever had fast tokenizers; they
-get `AutoTokenizer`.
+SentencePiece ourselves. Models without `tokenizer.model` (Llama-3) only ever had fast tokenizers; they get
+`AutoTokenizer`.
 """
 
 import hashlib

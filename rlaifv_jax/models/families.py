@@ -56,7 +56,8 @@ class Family:
     prefixes of parameter paths that no run trains. templates: conversation templates by name, the first of which that
     its tokenizer has the tokens for is a checkpoint's; none: the tokenizer's own, with what `speech` adds to it.
     spread_image: whether the original's token lists hold a picture as its patches, not as one placeholder.
-    may_lack_tower: whether its checkpoints may have no image tower and name one that lies elsewhere.
+    may_lack_tower: whether its checkpoints may have no image tower and name one that lies elsewhere. max_length:
+    positions of a prompt with an answer in training, where nobody says.
     training_aspect_ratio, generation_aspect_ratio: how pictures become tiles where nobody says. statistics: image mean
     and std where no processor file tells them.
     """
@@ -71,6 +72,7 @@ class Family:
     speech: Speech = NOTHING_ADDED
     spread_image: bool = True
     may_lack_tower: bool = False
+    max_length: int = 2048
     training_aspect_ratio: str = "crop"
     generation_aspect_ratio: str = "pad"
     statistics: tuple[Channels, Channels] = CLIP
@@ -227,7 +229,8 @@ def parse_minicpm(
 def parse_text(
     raw: Json, file: str, tower: Json | None = None, statistics: tuple[Channels, Channels] = CLIP
 ) -> TextConfig:
-    """config.json of a Llama without a tower: Llama 2 and 3, Vicuna. `tower` and `statistics` say nothing here.
+    """config.json of a language model without a tower: Llama 2 and 3, Vicuna, Mistral. `tower` and `statistics` say
+    nothing here.
 
     Raises:
       UserError: a setting that this project does not compute.
@@ -256,6 +259,7 @@ LLAVA_NEXT = Family(
     templates=("chatml_direct", "vicuna_v1"),  # of 34B; of 7B and 13B, which are Vicuna
     spread_image=False,
     may_lack_tower=True,
+    max_length=4096,
     training_aspect_ratio="anyres",
     generation_aspect_ratio="anyres",
 )

@@ -14,7 +14,8 @@ from rlaifv_jax.parallel import constrain
 
 @dataclass(frozen=True)
 class VitConfig:
-    """Sizes of a tower for square pictures. layers: all that the checkpoint has."""
+    """Sizes of a tower. layers: all that the checkpoint has. image_size: edge of the square that it sees, or of
+    one with as many pixels."""
 
     width: int
     mlp_width: int

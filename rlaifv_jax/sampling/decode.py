@@ -107,8 +107,8 @@ def admit(params: Params, state: State, batch: Batch, slots: jax.Array, keys: ja
 
     Args:
       params: `unstack`ed weights.
-      batch: [r, P] rows, each a prompt from its first position on; only tokens, positions, segments, branches, patches
-        and images are looked at.
+      batch: [r, P] rows, each a prompt from its first position on; only what says the prompt is looked at: all but
+        sources and what follows them.
       slots: int32[r], each free; out of range for a row of padding.
       keys: uint32[r, 2], see `choose.uniforms`.
     """

@@ -91,7 +91,7 @@ def test_words_of_a_labeler(template: ChatTemplate, tokenizer: Tokenizer) -> Non
     """Those that the original finds behind BOS."""
     prompter = Prompter.__new__(Prompter)
     prompter.tokenizer, prompter.template = tokenizer, template
-    prompter.config = SimpleNamespace(image_tokens=0, decoder=SimpleNamespace(vocab_size=1000))
+    prompter.config = SimpleNamespace(decoder=SimpleNamespace(vocab_size=1000))
     expected = tuple(tokenizer.encode(word)[-1] for word in ("yes", "Yes", "no", "No"))
     assert answer_tokens(prompter, "score.model").ids == expected
 
