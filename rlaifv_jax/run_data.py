@@ -89,6 +89,10 @@ def image_processor(config: Any, model: StoredModel) -> ImageProcessor | None:
     Raises:
       UserError: a way that the model does not know, or random views of pictures that are not squares.
     """
+    if config.data.augment and model.family.sees and "squash" not in model.config.aspect_ratios:
+        raise UserError(
+            f"data.augment makes a square of every picture, which {model.family.name} cannot see; leave it empty"
+        )
     aspect_ratio = config.data.image_aspect_ratio or model.family.training_aspect_ratio
     if config.data.augment:
         aspect_ratio = "squash"

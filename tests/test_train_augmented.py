@@ -10,6 +10,7 @@ from configs import llava15
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.train import train
 from tests import world
+from tests.convert.minicpms import TinyMiniCpm
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,9 @@ def test_fresh_views_are_others_than_the_reference_saw(model: Path, tmp_path: Pa
 def test_settings_that_say_nothing(model: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         run(model, tmp_path, **changes)
+
+
+def test_a_model_that_sees_no_squares(tmp_path: Path) -> None:
+    slices = TinyMiniCpm().write(tmp_path / "model")
+    with pytest.raises(UserError, match=r"data\.augment makes a square of every picture, which minicpm cannot see"):
+        run(slices, tmp_path)

@@ -175,6 +175,13 @@ def with_image(ids: Sequence[int], tokenizer: Tokenizer, patch: str) -> list[int
     return [IMAGE_TOKEN if number == token else number for number in ids]
 
 
+def without_tags(tags: Sequence[str], text: str) -> str:
+    """Question files may hold the image's tag, which the template places itself."""
+    while found := [tag for tag in tags if tag in text]:  # taking one out may put together another
+        text = text.replace(found[0], "").strip()
+    return text
+
+
 def places(ids: Sequence[int], wanted: Sequence[int]) -> list[tuple[int, int]]:
     """Where `wanted` stands in `ids`: (first, behind the last)."""
     length = len(wanted)

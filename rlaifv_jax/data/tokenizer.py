@@ -204,12 +204,16 @@ class FastTokenizer:
 
         self._folder = Path(folder)
         settings = read_table(self._folder / "tokenizer_config.json")
-        # Classes that come as code in the directory, as MiniCPM-V's, only add names to the plain one; none is run.
-        opener: Any = PreTrainedTokenizerFast if settings.get("auto_map") else AutoTokenizer
         try:
-            self._hf = opener.from_pretrained(str(self._folder))
+            # Classes that come as code in the directory, as MiniCPM-V's, only add names to the plain one; none is run.
+            if settings.get("auto_map"):
+                self._hf: Any = PreTrainedTokenizerFast.from_pretrained(str(self._folder))
+            else:  # which may ask whether to run a config's code
+                options = {"config": _config(self._folder), "trust_remote_code": False}
+                self._hf = AutoTokenizer.from_pretrained(str(self._folder), **options)
         except Exception as error:
-            raise UserError(f"tokenizer: transformers cannot open {self._folder} ({error})") from None
+            why = " ".join(str(error).split())
+            raise UserError(f"tokenizer: transformers cannot open {self._folder} ({why})") from None
         text = self._hf.eos_token
         if self._hf.eos_token_id is None:
             raise UserError(f"tokenizer: {self._folder} names no eos_token")
@@ -250,6 +254,14 @@ class FastTokenizer:
         """Text of `ids`."""
         shown = [token for token in ids if not (skip_special and token in self.turn_ends)]
         return str(self._hf.decode(shown, skip_special_tokens=skip_special))
+
+
+def _config(folder: Path) -> Any:
+    """A config without sizes for a model that transformers does not know; None: it reads the folder's own."""
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    kind = read_table(folder / "config.json").get("model_type")
+    return None if kind is None or kind in CONFIG_MAPPING else PreTrainedConfig.from_dict({"model_type": kind})
 
 
 def _without_dummy_blank(blob: bytes) -> bytes:

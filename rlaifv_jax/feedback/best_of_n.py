@@ -89,7 +89,9 @@ def choose_into(given: argparse.Namespace, candidates: str) -> None:
         say(f"{output} is complete; nothing to do (remove it to choose again)")
         return
     questions = Questions(given.questions)
-    pictures = Pictures([questions.table.folder(0), *source.folders, ""], ByQuestion(questions))
+    pictures = Pictures(
+        [given.image_folder or None, questions.table.folder(0), *source.folders, ""], ByQuestion(questions)
+    )
     directory = Path(f"{output}.best")
     best = best_of_n(source, directory, options, pictures)
     if is_main():

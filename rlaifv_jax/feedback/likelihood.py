@@ -13,7 +13,7 @@ from rlaifv_jax.data.encode import Encoded, Encoder
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.schema import Example
-from rlaifv_jax.data.templates import Turn
+from rlaifv_jax.data.templates import Turn, without_tags
 from rlaifv_jax.data.tiles import Placement
 from rlaifv_jax.feedback.fields import Record, answer_of, owner_of, question_of
 from rlaifv_jax.feedback.reading import Reading, placement, tiles
@@ -97,7 +97,8 @@ class Likelihood:
         return [self._encode_one(record, picture) for record in unit]
 
     def _encode_one(self, record: Record, picture: Placement | None) -> Encoded | str:
-        turns = (Turn("user", question_of(record, "an answer")),)
+        question = without_tags(self.encoder.template.image_tags, question_of(record, "an answer"))
+        turns = (Turn("user", question),)
         try:
             return self.encoder.encode_with(Example(0, "", None, turns, (answer_of(record, "an answer"),)), picture)
         except BadRow as fault:

@@ -221,6 +221,8 @@ def parse_minicpm(
     sizes = siglip_config(vision, edge)
     slices.expect("patch_size", (sizes.patch_size,), 14)
     slices.parts("scale_resolution", edge, "patch_size", sizes.patch_size)
+    if edge > (largest := sizes.position_side * sizes.patch_size):
+        raise UserError(f"{slices.where}scale_resolution={edge} is more than the tower's image_size={largest}")
     decoder = decoder_config(top)
     resampler = _resampler(top.count("query_num", 64), sizes, decoder, file)
     return MiniCpmConfig(sizes, decoder, *statistics, resampler, slices.count("max_slice_nums", 1))

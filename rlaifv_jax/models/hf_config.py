@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from rlaifv_jax.data.images import CLIP_MEAN
+from rlaifv_jax.data.images import CLIP_MEAN, MAX_PIXELS
 from rlaifv_jax.errors import UserError, shortened
 from rlaifv_jax.models.beit3 import FIRST_POSITION, Beit3Config
 from rlaifv_jax.models.clip_vit import ClipVitConfig
@@ -218,7 +218,8 @@ PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))  # Ll
 def canvases(section: Section, tile: int) -> tuple[tuple[int, int], ...]:
     """`image_grid_pinpoints`: the sizes of LLaVA-NeXT's canvases, in the file's order of edges.
 
-    Raises `UserError` where they are no pairs of multiples of `tile`. The original also writes them as a text.
+    Raises `UserError` where they are no pairs of multiples of `tile`, or larger than any picture may be. The original
+    also writes them as a text.
     """
     found = section.get("image_grid_pinpoints", PINPOINTS)
     if isinstance(found, str):
@@ -229,11 +230,15 @@ def canvases(section: Section, tile: int) -> tuple[tuple[int, int], ...]:
 
     def fits(pair: Any) -> bool:
         edges = pair if isinstance(pair, list | tuple) else ()
-        return len(edges) == 2 and all(type(edge) is int and 0 < edge <= 2**16 and edge % tile == 0 for edge in edges)
+        multiples = len(edges) == 2 and all(type(edge) is int and edge > 0 and edge % tile == 0 for edge in edges)
+        return multiples and edges[0] * edges[1] <= MAX_PIXELS
 
     if not isinstance(found, list | tuple) or not found or not all(map(fits, found)):
         shown = shortened(repr(section.get("image_grid_pinpoints", PINPOINTS)))
-        raise UserError(f"{section.where}image_grid_pinpoints is {shown}; pairs of multiples of {tile} are needed")
+        raise UserError(
+            f"{section.where}image_grid_pinpoints is {shown}; pairs of multiples of {tile} are needed, with at most "
+            f"{MAX_PIXELS} pixels"
+        )
     return tuple((pair[0], pair[1]) for pair in found)
 
 

@@ -14,7 +14,7 @@ from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.tables import HUB_ID
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Params, unstack
-from rlaifv_jax.models.hf_config import read_json
+from rlaifv_jax.models.hf_config import Section, read_json
 from rlaifv_jax.sampling.capacity import LENGTHS
 from rlaifv_jax.sampling.engine import Engine
 from rlaifv_jax.sampling.prompt import Prompter
@@ -67,8 +67,9 @@ class Speaker:
         named = self.defaults.get("eos_token_id", ())
         ends = {self.tokenizer.eos_id, *(named if isinstance(named, list) else [named]), *self.tokenizer.turn_ends}
         self.ends = tuple(sorted(token for token in ends if isinstance(token, int)))
-        text = self.model.raw_config.get("text_config") or self.model.raw_config
-        self.context = int(text.get("max_position_embeddings") or CONTEXT)
+        top = Section(self.model.raw_config, f"{self.model.directory / 'config.json'}: ")
+        text = top.below("text_config")
+        self.context = (text if text.values else top).count("max_position_embeddings", CONTEXT)
 
     @cached_property
     def params(self) -> Params:

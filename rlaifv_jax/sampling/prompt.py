@@ -12,7 +12,7 @@ from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
 from rlaifv_jax.data.encode import Encoded, is_unicode
 from rlaifv_jax.data.faults import BadRow
-from rlaifv_jax.data.templates import Turn
+from rlaifv_jax.data.templates import Turn, without_tags
 from rlaifv_jax.data.tiles import ImageProcessor, Placement, Size, Tiles, placement_of
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 from rlaifv_jax.errors import UserError
@@ -86,7 +86,7 @@ class Prompter:
         for turn in turns:
             if not is_unicode(turn.text):
                 raise BadRow("not_unicode", "the text contains half of a surrogate pair")
-        turns = [turn._replace(text=_without(self.template.image_tags, turn.text)) for turn in turns]
+        turns = [turn._replace(text=without_tags(self.template.image_tags, turn.text)) for turn in turns]
         grid = picture.grid if picture else (0, 0)
         text = self.template.render_prompt(turns, image=picture is not None, grid=grid)
         ids = self.template.tokenize(self.tokenizer, text)
@@ -102,15 +102,8 @@ class Prompter:
         """A question, or a conversation, about a picture or none. Raises `BadRow` for what it cannot be asked."""
         if isinstance(turns, str):
             turns = [Turn("user", turns)]
-        if picture is None and not _without(self.template.image_tags, turns[0].text).strip():
+        if picture is None and not without_tags(self.template.image_tags, turns[0].text).strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
         placement = None if picture is None else self.placement(lambda: picture.size)
         tiles = None if picture is None else self.tiles(picture)
         return Prompt(self.encode(turns, placement), tiles, name, tag)
-
-
-def _without(tags: Sequence[str], text: str) -> str:
-    """Question files may hold the image's tag, which the template places itself."""
-    while found := [tag for tag in tags if tag in text]:  # taking one out may put together another
-        text = text.replace(found[0], "").strip()
-    return text

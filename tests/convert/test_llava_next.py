@@ -90,6 +90,7 @@ def test_llava_of_the_first_kind_stays_what_it_is() -> None:
         ("original", {"image_aspect_ratio": "pad"}, "image_aspect_ratio is 'pad'"),
         ("original", {"model_type": "llava_mistral"}, "Mistral's conversation template is not among those"),
         ("original", {"image_grid_pinpoints": [[56, 100]]}, "image_grid_pinpoints is .*pairs of multiples of 56"),
+        ("original", {"image_grid_pinpoints": [[56000, 56000]]}, "with at most 178956970 pixels"),
         ("original", {"image_grid_pinpoints": "(1x1),...,(6x6)"}, "image_grid_pinpoints is '.1x1.*pairs of multiples"),
         ("original", {"image_grid_pinpoints": []}, "image_grid_pinpoints is "),
         ("original", {"image_grid_pinpoints": {"a": 1}}, "image_grid_pinpoints is "),

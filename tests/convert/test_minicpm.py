@@ -1,5 +1,7 @@
 """MiniCPM-V's files: a round trip bit for bit, what is refused, and the published sizes."""
 
+import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from convert.layouts import MINICPM
 from convert.load import import_model, open_model
 from convert.tables import TABLES
 from rlaifv_jax import flops, published
+from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import blueprint, flat
 from tests.convert.minicpms import TinyMiniCpm
@@ -54,6 +57,7 @@ def test_round_trip(tiny: TinyMiniCpm, tmp_path: Path, form: str, dtype: torch.d
         ({"drop_vision_last_layer": True}, "drop_vision_last_layer is True"),
         ({"slice_mode": False}, "slice_mode is False"),
         ({"slice_config": {"scale_resolution": 50}}, "scale_resolution=50 does not divide by patch_size=14"),
+        ({"slice_config": {"scale_resolution": 4480}}, "scale_resolution=4480 is more than the tower's image_size=70"),
         ({"slice_config": {"patch_size": 16}}, "slice_config.patch_size is 16"),
         ({"query_num": 9}, "resampler.query in model.safetensors is"),
         ({"hidden_size": 200, "num_attention_heads": 2}, "hidden_size is 200; the resampler's heads take 128"),
@@ -76,6 +80,22 @@ def test_tensors_that_do_not_fit(tiny: TinyMiniCpm, tmp_path: Path) -> None:
         UserError, match=r"1 missing: resampler\.attn\.in_proj_bias; 1 unexpected: resampler\.pos_embed"
     ):
         open_model(folder)
+
+
+def test_code_beside_the_weights_is_never_run(
+    tiny: TinyMiniCpm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The published directory names classes in files of its own; nobody is asked about them, and nobody warned."""
+    asked: list[str] = []
+    monkeypatch.setattr(builtins, "input", asked.append)
+    folder = tiny.write(tmp_path, auto_map={"AutoConfig": "configuration_minicpm.MiniCPMVConfig"})
+    file = folder / "tokenizer_config.json"
+    own = {"AutoTokenizer": ["tokenization_minicpmv_fast.MiniCPMVTokenizerFast", None]}
+    changes = {"auto_map": own, "tokenizer_class": "MiniCPMVTokenizerFast"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    assert len(load_tokenizer(folder).encode_bare("<slice>")) == 1
+    assert not asked
+    assert capfd.readouterr() == ("", "")
 
 
 def published_tensors() -> dict[str, tuple[int, ...]]:

@@ -144,9 +144,14 @@ def best_of(folder: Path, *more: str) -> tuple[int, list[dict[str, Any]]]:
 
 def test_generate_best_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_answers(tmp_path, 2)
-    questions = [{"image_path": f"{n}.png", "question": "describe the image ."} for n in range(2)]
+    (tmp_path / "pictures").mkdir()
+    for n in range(2):
+        (tmp_path / f"{n}.png").rename(tmp_path / "pictures" / f"{n}.png")
+    asked = ("describe the image .", "<image>\ndescribe the image .")
+    questions = [{"image_path": f"{n}.png", "question": text} for n, text in enumerate(asked)]
     write_lines(tmp_path / "q.jsonl", questions)
-    status, best = best_of(tmp_path, "--policy", BASE, "--reference", POLICY)
+    folder = ("--image-folder", str(tmp_path / "pictures"))
+    status, best = best_of(tmp_path, "--policy", BASE, "--reference", POLICY, *folder)
     assert status == 0
     every = read_lines(tmp_path / "best.jsonl.candidates.jsonl")
     assert len(every) == 6
@@ -158,10 +163,10 @@ def test_generate_best_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (settings["policy"], settings["reference"], settings["by"]) == (BASE, POLICY, "reward")
     assert not (tmp_path / "best.jsonl.best").exists()
     before = (tmp_path / "best.jsonl").read_bytes()
-    assert best_of(tmp_path, "--policy", BASE, "--reference", POLICY)[0] == 0
+    assert best_of(tmp_path, "--policy", BASE, "--reference", POLICY, *folder)[0] == 0
     assert "complete; nothing to do (remove it to choose again)" in capsys.readouterr().err
     assert (tmp_path / "best.jsonl").read_bytes() == before
-    assert best_of(tmp_path, "--reference", BASE)[0] == 2
+    assert best_of(tmp_path, "--reference", BASE, *folder)[0] == 2
     assert "belongs to a run with another policy" in capsys.readouterr().err
 
 
