@@ -33,9 +33,9 @@ class Speech(NamedTuple):
     around_slices: tuple[str, str] | tuple[()] = ()
     adds_bos: bool = False
 
-    def picture(self, grid: tuple[int, int]) -> str:
-        """What stands above the first question. grid: columns and rows of slices."""
-        whole, (columns, rows) = "".join(self.tokens), grid
+    def picture(self, slices: tuple[int, int]) -> str:
+        """What stands above the first question. slices: columns and rows of slices."""
+        whole, (columns, rows) = "".join(self.tokens), slices
         if not (self.around_slices and columns):
             return whole
         before, behind = self.around_slices
@@ -86,9 +86,9 @@ class ChatTemplate:
 
     def _fault(self) -> str:
         """Why pictures, labels or prompts would come out wrong; '' for a template that does what a family counts on."""
-        turns, (question, answer), grid = (Turn("user", PROBE),), self.headers, (2, 2)
-        whole = self.render(turns, PROBE, image=True, grid=grid)
-        prompt, picture = self.render_prompt(turns, image=True, grid=grid), self.speech.picture(grid)
+        turns, (question, answer), slices = (Turn("user", PROBE),), self.headers, (2, 2)
+        whole = self.render(turns, PROBE, image=True, slices=slices)
+        prompt, picture = self.render_prompt(turns, image=True, slices=slices), self.speech.picture(slices)
         if self.speech.system not in whole:
             return "it leaves out the system message"
         if picture not in whole or any(whole.count(token) != picture.count(token) for token in self.speech.tokens):
@@ -106,20 +106,20 @@ class ChatTemplate:
 
     # ---------------------------------------------------------------- text
 
-    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         """Blanks behind the last end token are no part of it, and no header of a next answer."""
-        text = self._render([*turns, Turn("assistant", answer)], image, grid, waiting=False)
+        text = self._render([*turns, Turn("assistant", answer)], image, slices, waiting=False)
         return text.rstrip().removesuffix(self._surplus)
 
-    def render_prompt(self, turns: Sequence[Turn], *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
-        return self._render(turns, image, grid, waiting=True)
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
+        return self._render(turns, image, slices, waiting=True)
 
-    def _render(self, turns: Sequence[Turn], image: bool, grid: tuple[int, int], *, waiting: bool) -> str:
+    def _render(self, turns: Sequence[Turn], image: bool, slices: tuple[int, int], *, waiting: bool) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         messages = [{"role": "system", "content": self.speech.system}] if self.speech.system else []
         for number, turn in enumerate(turns):
-            opening = self.speech.picture(grid) + "\n" if image and number == 0 else ""
+            opening = self.speech.picture(slices) + "\n" if image and number == 0 else ""
             messages.append({"role": turn.role, "content": opening + turn.text})
         try:
             named: dict[str, Any] = dict(self.named)

@@ -62,7 +62,7 @@ class Encoded:
     @property
     def prefix_length(self) -> int:
         """Positions of the prefix once the features of the image stand in it."""
-        return len(self.prefix) + (self.picture.positions - len(self.picture.places) if self.picture else 0)
+        return len(self.prefix) + (self.picture.surplus if self.picture else 0)
 
     @property
     def row_length(self) -> int:
@@ -115,17 +115,18 @@ class Encoder:
     def encode_with(self, example: Example, picture: Placement | None) -> Encoded:
         """The same for an example whose picture need not be at hand."""
         self._check_texts(example, picture is not None)
-        positions, grid = (0, (0, 0)) if picture is None else (picture.positions - len(picture.places), picture.grid)
+        surplus, slices = (picture.surplus, picture.slices) if picture else (0, (0, 0))
         prefixes, answers, truncated = [], [], []
-        for text in example.answers:
-            ids, labels = self._label(self.template.render(example.turns, text, image=picture is not None, grid=grid))
+        for answer in example.answers:
+            text = self.template.render(example.turns, answer, image=picture is not None, slices=slices)
+            ids, labels = self._label(text)
             start = int(labels.argmax())
             prefix, tokens, labels = ids[:start], ids[start:], labels[start:]
-            room = max(self.max_length - len(prefix) - positions, 0)
+            room = max(self.max_length - len(prefix) - surplus, 0)
             if not labels[:room].any():
                 raise BadRow(
                     "answer_truncated_away",
-                    f"the prompt takes {len(prefix) + positions} of at most {self.max_length} positions",
+                    f"the prompt takes {len(prefix) + surplus} of at most {self.max_length} positions",
                 )
             prefixes.append(prefix)
             answers.append(Answer(tokens[:room], labels[:room]))

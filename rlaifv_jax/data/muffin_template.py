@@ -41,10 +41,10 @@ class MuffinTemplate:
     lead = f"{ROLES['assistant']}:"
     image_tags = (IMAGE_TAG, *TOKENS)
 
-    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         return self._turns([*turns, Turn("assistant", answer)], image) + f"{MARK} "
 
-    def render_prompt(self, turns: Sequence[Turn], *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         if len(turns) > 1:
             return self._turns(turns, image) + MARK
         picture = f"\n{PICTURE}" if image else ""

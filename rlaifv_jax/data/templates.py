@@ -48,11 +48,11 @@ class Conversation(Protocol):
     def lead(self) -> str:
         """What a model writes before its answer, which is no part of it; '' where the prompt holds all of that."""
 
-    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         """The full text of a conversation that ends in `answer`, as it is trained on; an image's place is in front of
-        the first question. grid: columns and rows of slices of the image, for templates that tell of them."""
+        the first question. slices: columns and rows of slices of the image, for templates that tell of them."""
 
-    def render_prompt(self, turns: Sequence[Turn], *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         """The text to generate from; most templates begin `render` with it, some ask in another layout."""
 
     def tokenize(self, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -102,10 +102,10 @@ class Template:
         """What waits for an answer: the assistant's name and colon, without a trailing blank."""
         return f"{self.assistant}{self.colon}".rstrip(" ")
 
-    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
+    def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         return self._turns([*turns, Turn("assistant", answer)], image)
 
-    def render_prompt(self, turns: Sequence[Turn], *, image: bool, grid: tuple[int, int] = (0, 0)) -> str:
+    def render_prompt(self, turns: Sequence[Turn], *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         return self._turns(turns, image) + self.asking
 
     def _turns(self, turns: Sequence[Turn], image: bool) -> str:

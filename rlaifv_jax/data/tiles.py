@@ -39,16 +39,21 @@ class Tiles(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Placement:
     """tiles: n of a picture. places: for every IMAGE_TOKEN of the prompt int32[positions], numbers of features among
-    the n·P of the picture's tiles, or NEWLINE. grid: columns and rows of slices that the prompt tells of, if any."""
+    the n·P of the picture's tiles, or NEWLINE. slices: columns and rows of slices that the prompt tells of, if any."""
 
     tiles: int
     places: tuple[np.ndarray, ...]
-    grid: tuple[int, int] = (0, 0)
+    slices: tuple[int, int] = (0, 0)
 
     @property
     def positions(self) -> int:
         """What the picture takes of a row."""
         return sum(map(len, self.places))
+
+    @property
+    def surplus(self) -> int:
+        """The same beyond the IMAGE_TOKENs themselves."""
+        return self.positions - len(self.places)
 
 
 class ImageProcessor(Protocol):

@@ -87,8 +87,8 @@ class Prompter:
             if not is_unicode(turn.text):
                 raise BadRow("not_unicode", "the text contains half of a surrogate pair")
         turns = [turn._replace(text=without_tags(self.template.image_tags, turn.text)) for turn in turns]
-        grid = picture.grid if picture else (0, 0)
-        text = self.template.render_prompt(turns, image=picture is not None, grid=grid)
+        slices = picture.slices if picture else (0, 0)
+        text = self.template.render_prompt(turns, image=picture is not None, slices=slices)
         ids = self.template.tokenize(self.tokenizer, text)
         encoded = Encoded(np.asarray(ids, np.int32), (), (), picture)
         if encoded.highest_token >= (rows := self.config.decoder.vocab_size):

@@ -46,20 +46,20 @@ def template(folder: Path, tokenizer: Tokenizer) -> ChatTemplate:
 
 
 @pytest.mark.parametrize(
-    ("grid", "picture"),
+    ("slices", "picture"),
     [
         ((0, 0), PICTURE),
         ((1, 2), f"{PICTURE}<slice>{PICTURE}\n{PICTURE}</slice>"),
         ((3, 2), f"{PICTURE}<slice>{PICTURE * 3}\n{PICTURE * 3}</slice>"),
     ],
 )
-def test_texts(template: ChatTemplate, grid: tuple[int, int], picture: str) -> None:
+def test_texts(template: ChatTemplate, slices: tuple[int, int], picture: str) -> None:
     asked = f"<|begin_of_text|>{header('user')}{picture}\nwhat is on the table ?<|eot_id|>{header('assistant')}"
-    assert template.render_prompt(ONE, image=True, grid=grid) == asked
-    assert template.render(ONE, "a dog .", image=True, grid=grid) == asked + "a dog .<|eot_id|>"
+    assert template.render_prompt(ONE, image=True, slices=slices) == asked
+    assert template.render(ONE, "a dog .", image=True, slices=slices) == asked + "a dog .<|eot_id|>"
     later = f"a red car .<|eot_id|>{header('user')}and left ?<|eot_id|>{header('assistant')}"
-    assert template.render_prompt(THREE, image=True, grid=grid) == asked + later
-    assert template.render(THREE, " it is. \n", image=True, grid=grid) == f"{asked}{later}it is.<|eot_id|>"
+    assert template.render_prompt(THREE, image=True, slices=slices) == asked + later
+    assert template.render(THREE, " it is. \n", image=True, slices=slices) == f"{asked}{later}it is.<|eot_id|>"
     assert picture not in template.render_prompt(THREE, image=False)
 
 
@@ -68,14 +68,14 @@ def test_rendered_as_transformers_does(folder: Path, template: ChatTemplate) -> 
     theirs = AutoTokenizer.from_pretrained(folder)
     picture = "<image>" + "<unk>" * 96 + "</image>"
     content = f"{picture}<slice>{picture}{picture}</slice>\nwhat is on the table ?"
-    ours = template.render_prompt(ONE, image=True, grid=(2, 1)).replace("<unk>", "<unk>" * 96)
+    ours = template.render_prompt(ONE, image=True, slices=(2, 1)).replace("<unk>", "<unk>" * 96)
     assert ours == theirs.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
 
 
 def test_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
-    text = template.render(THREE, "a dog .", image=True, grid=(2, 2))
+    text = template.render(THREE, "a dog .", image=True, slices=(2, 2))
     ids = template.tokenize(tokenizer, text)
     assert ids.count(IMAGE_TOKEN) == 5
     assert ids[0] == tokenizer.bos_id

@@ -108,7 +108,7 @@ def test_tiles_are_the_patches_of_the_slices(size):
     placement = TINY.placement(size)
     slices = TINY.slices(image)
     assert pixels.shape == (len(slices), 24, 196, 3)
-    assert (placement.tiles, placement.grid) == (len(slices), TINY.plan(size).grid)
+    assert (placement.tiles, placement.slices) == (len(slices), TINY.plan(size).grid)
     assert np.concatenate(placement.places).tolist() == list(range(2 * len(slices)))
     assert {len(places) for places in placement.places} == {2}
     for tile, (rows, columns), picture in zip(pixels, grids, slices, strict=True):
