@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +70,14 @@ def train_tokenizer(folder: Path, *, legacy: bool | None = True, vocab_size: int
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "special_tokens_map.json").write_text(json.dumps(names))
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """What a module compiled is not kept: a process of the whole suite would come to hold 8 GB of it."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

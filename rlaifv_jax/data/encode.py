@@ -6,7 +6,7 @@ token stands: tokenising the pieces apart would give other ids around the cut.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -98,11 +98,14 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides the tokens."""
+        """SHA-256 of all that decides the tokens and the places of pictures."""
+        places: Any = self.processor
+        if self.processor and self.processor.uniform:
+            places = self.processor.tile.tokens
         parts = (
             self.tokenizer.fingerprint,
             self.template,
-            self.processor,
+            places,
             self.max_length,
             self.objective,
         )

@@ -105,7 +105,7 @@ def scan(
     read in the scan, yet changing one does not change the key.
     """
     read = (source.identity, source.objective, len(source))
-    key = (VERSION, *read, encoder.fingerprint, differences)
+    key = (VERSION, *read, encoder.fingerprint, encoder.processor, differences)
     file = None
     if cache_dir is not None:
         file = epath.Path(cache_dir) / f"scan-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"

@@ -78,7 +78,10 @@ def test_what_is_asked_and_what_becomes_of_it(tmp_path: Path) -> None:
     made(tmp_path)
     with serving(Server(weigh=says_yes, pause=0.02)) as server:
         records = read_stage(make(server_config(tmp_path, server.url), "score") / "score")
-    first = server.requests[0]
+    question = "is there in the top left a large red circle ? Please answer yes or no."
+    asked = ((sent, *read_message(sent["messages"][0]["content"])) for sent in server.requests)  # in any order
+    shown = (tmp_path / "0.png").read_bytes()
+    first = next(sent for sent, text, picture in asked if (text, picture) == (question, shown))
     assert {key: first[key] for key in ("model", "temperature", "max_tokens", "logprobs", "top_logprobs")} == {
         "model": "labeler",
         "temperature": 0.0,
@@ -86,9 +89,6 @@ def test_what_is_asked_and_what_becomes_of_it(tmp_path: Path) -> None:
         "logprobs": True,
         "top_logprobs": 20,
     }
-    question, picture = read_message(first["messages"][0]["content"])
-    assert question == "is there in the top left a large red circle ? Please answer yes or no."
-    assert picture == (tmp_path / "0.png").read_bytes()
     assert records[0]["scores"] == pytest.approx({"yes": 0.2, "Yes": 0.7, "no": 0.0, "No": 0.05})
     assert records[0]["answer"] == "Yes"
     assert 1 < server.together <= 8

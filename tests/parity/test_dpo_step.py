@@ -42,7 +42,7 @@ def setting(request, tmp_path_factory):
 
 
 def pixels(items, config) -> torch.Tensor:
-    images = np.stack([item.image for item in items]).astype(np.float32) / 255
+    images = np.concatenate([item.image.pixels for item in items]).astype(np.float32) / 255
     images = (images - np.float32(config.image_mean)) / np.float32(config.image_std)
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 

@@ -174,7 +174,7 @@ def test_a_single_square_is_seen_as_by_llava(pair: Pair, aspect_ratio: str) -> N
 
 
 def test_an_unknown_way_with_pictures(pair: Pair) -> None:
-    with pytest.raises(UserError, match="'slices'; this model knows crop, pad, squash, anyres"):
+    with pytest.raises(UserError, match="'slices'; this model knows anyres, crop, pad, squash"):
         pair.checkpoint.config.processor("slices")
 
 

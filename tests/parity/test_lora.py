@@ -89,7 +89,7 @@ def test_gradients_are_those_of_peft(adapted):
     model, base, _ = adapted
     rng = np.random.default_rng(0)
     items = [tiny.item(rng) for _ in range(6)]
-    images = np.stack([item.image for item in items]).astype(np.float32) / 255
+    images = np.concatenate([item.image.pixels for item in items]).astype(np.float32) / 255
     images = (images - np.float32(base.config.image_mean)) / np.float32(base.config.image_std)
     batch = two_rows.collate(items, torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), IMAGE)
     reference = torch.tensor([float(part.sum()) for branch in (0, 1) for part in (i.reference[branch] for i in items)])

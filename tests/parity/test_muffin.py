@@ -15,7 +15,7 @@ from convert.load import StoredModel, open_model
 from rlaifv_jax import flops
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.encode import Encoded
-from rlaifv_jax.data.tiles import one_tile
+from rlaifv_jax.data.tiles import one_tile, squares
 from rlaifv_jax.data.tokenizer import load_tokenizer
 from rlaifv_jax.jaxpr_flops import dot_flops
 from rlaifv_jax.models.beit3 import gelu
@@ -122,7 +122,7 @@ def test_operations(pair: Pair) -> None:
     learning, frozen = split_frozen(pair.params, EXPERTS_OF_QUERIES)
 
     def seen(learning: Params) -> jax.Array:
-        return jnp.sum(pair.checkpoint.blueprint.module(join(learning, frozen)).image_features(images, PLAIN))
+        return jnp.sum(pair.checkpoint.blueprint.module(join(learning, frozen)).image_features(squares(images), PLAIN))
 
     assert dot_flops(jax.make_jaxpr(seen)(learning)) == pytest.approx(flops.image_flops(config), rel=1e-6)
     text = flops.row_flops(config, [9], [[1, 1]], [2], [0], Trained(vision=True))

@@ -22,6 +22,7 @@ import sentencepiece
 from configs.shapes import get_config
 from convert.load import open_model
 from convert.orbax_dir import Notes, save_params, write_assets
+from rlaifv_jax.data.tiles import squares
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat, join, nested, split_frozen
 from rlaifv_jax.models.families import OMNILMM
 from rlaifv_jax.models.layers import PLAIN
@@ -122,8 +123,9 @@ def shown(plan: Blueprint, start: Params, theirs: Blueprint, teacher: Params) ->
     seeing = theirs.module(teacher)
 
     def loss(weights: Params, images: jax.Array, _: jax.Array) -> tuple[jax.Array, jax.Array]:
-        wanted = seeing.image_features(images, PLAIN)
-        found = plan.module(join(weights, still)).image_features(images, PLAIN)
+        tiles = squares(images)
+        wanted = seeing.image_features(tiles, PLAIN)
+        found = plan.module(join(weights, still)).image_features(tiles, PLAIN)
         error = jnp.sum((found[..., : wanted.shape[-1]] - wanted) ** 2) + jnp.sum(found[..., wanted.shape[-1] :] ** 2)
         share = error / jnp.sum((wanted - wanted.mean((0, 1))) ** 2)
         return share, share
