@@ -67,8 +67,8 @@ _MUFFIN: dict[str, Any] = {
     "mm_use_im_start_end": True,
     "mm_vision_tower": "beit3_large_patch16_448",
 }
-_MINICPM: dict[str, Any] = {
-    "model_type": "minicpmv",
+LLAMA3_8B: dict[str, Any] = {  # what the published split and question models are
+    "model_type": "llama",
     "hidden_size": 4096,
     "intermediate_size": 14336,
     "num_hidden_layers": 32,
@@ -77,6 +77,9 @@ _MINICPM: dict[str, Any] = {
     "vocab_size": 128256,
     "rms_norm_eps": 1e-5,
     "rope_theta": 500000.0,
+}
+_MINICPM: dict[str, Any] = LLAMA3_8B | {
+    "model_type": "minicpmv",
     "query_num": 96,
     "drop_vision_last_layer": False,
     "slice_mode": True,
@@ -104,19 +107,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "Yirany/RLHF-V_v0_SFT": _MUFFIN,  # assumed: RLHF-V starts from it
     "openbmb/MiniCPM-Llama3-V-2_5": _MINICPM,
     "Yirany/Muffin-13B": _MUFFIN | {"mm_vision_tower": "beit3_large_patch16_672"},
-}
-
-
-LLAMA3_8B: dict[str, Any] = {  # what the published split and question models are
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0,
 }
 
 
