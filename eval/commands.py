@@ -51,13 +51,23 @@ def all(given: argparse.Namespace) -> int:
         status = max(status, ended)
     if not reports:
         raise UserError(f"no benchmark can be scored; python -m eval data --data {given.data} says what is missing")
-    if given.dry_run:
+    if given.dry_run or not _is_first(given):
         return status
     print()
     for name, report in reports.items():
         figures = (f"{key} {_figure(report['metrics'].get(key))}" for key in report["headline"])
         print(f"{name:<22}" + "   ".join(figures))
     return status
+
+
+def _is_first(given: argparse.Namespace) -> bool:
+    """Of several processes that answer together, the first one scores."""
+    if not given.model or given.dry_run:
+        return True
+    from rlaifv_jax import parallel
+
+    parallel.initialize()
+    return parallel.is_main()
 
 
 def _figure(value: float | None) -> str:
@@ -121,11 +131,13 @@ def _score(given: argparse.Namespace, benchmark: Benchmark, output: Path) -> tup
     if not given.dry_run:
         make_folder(output, "--output")
     with ExitStack() as stack:
-        judge = _judge(given, output, stack) if stages else None
+        judge = _judge(given, output, stack) if stages and _is_first(given) else None
         tools = Tools(given.mode, judge, extractor, told.texts, given.swap_order)
         answers = _answers(given, benchmark, items, folder, output)
         if given.dry_run:
             _rehearse(benchmark, answers.rows, tools, given.repeat)
+            return 0, {}
+        if not _is_first(given):
             return 0, {}
         from eval.run import Run, score, tell
 
@@ -155,7 +167,9 @@ def _answers(
     if given.model:
         from eval.generation import answer
 
-        answer(items, folder, output, generation_of(given))
+        answer(items, folder, output, generation_of(given), first=_is_first(given))
+        if not _is_first(given):
+            return Answers([], "")  # it may still be written
     return read(_answers_file(given, benchmark, output), items)
 
 

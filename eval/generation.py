@@ -9,7 +9,7 @@ from typing import Any
 from eval.benchmark import Item
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.records.settings import write_whole
+from rlaifv_jax.records.settings import PATIENCE, wait_for, write_whole
 
 ENGINES = ("jax", "transformers")
 
@@ -35,8 +35,10 @@ class Generation:
     seed: int = 0
 
 
-def answer(items: Sequence[Item], data: Path, output: Path, how: Generation) -> Path:
+def answer(items: Sequence[Item], data: Path, output: Path, how: Generation, *, first: bool = True) -> Path:
     """Write OUTPUT/questions.jsonl and OUTPUT/answers.jsonl; what is finished there already is not asked again.
+
+    first: of the processes that answer together; each must call this.
 
     Raises:
       UserError: pictures are missing, or the model cannot answer.
@@ -54,12 +56,15 @@ def answer(items: Sequence[Item], data: Path, output: Path, how: Generation) -> 
     )
     if questions.exists() and questions.read_text() != asked:
         raise UserError(f"{output} holds answers to other questions; choose another --output, or remove it")
-    write_whole(questions, [asked])
-    say(f"{len(items)} questions, answered by {how.model}")
+    if first:
+        write_whole(questions, [asked])
+        say(f"{len(items)} questions, answered by {how.model}")
+    wait_for(questions.exists, questions, PATIENCE)
     if how.engine == "transformers":
         from eval.torch_engine import generate
 
-        generate(how, questions, answers, folder)
+        if first:  # PyTorch knows of no others
+            generate(how, questions, answers, folder)
     else:
         _by_jax(how, questions, answers, folder)
     return answers

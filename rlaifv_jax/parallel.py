@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from rlaifv_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
+PATIENCE = 7 * 24 * 3600  # seconds that processes wait at their end for the first one, which may have judges to ask
 
 # Logical axis → mesh axes. Rows are spread over data and fsdp; parameters are cut over fsdp along their
 # width and over tensor along heads, hidden units and vocabulary. An axis that is not listed is whole everywhere.
@@ -52,9 +53,10 @@ def initialize() -> None:
             coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
             num_processes=int(os.environ.get("JAX_NUM_PROCESSES", "1")),
             process_id=int(os.environ.get("JAX_PROCESS_ID", "0")),
+            shutdown_timeout_seconds=PATIENCE,
         )
     elif on_tpu:
-        jax.distributed.initialize()
+        jax.distributed.initialize(shutdown_timeout_seconds=PATIENCE)
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices: Any = None) -> Mesh:
