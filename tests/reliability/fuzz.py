@@ -32,7 +32,7 @@ KINDS = ("parquet", "jsonl", "image", SAFE, TORCH, "config.json", "tokenizer.mod
 
 
 def damaged(data: bytes, chance: np.random.Generator) -> bytes:
-    """One to four of: bytes turned, a piece cut out, doubled, zeroed, the end gone, a number made huge."""
+    """One to four of: a bit turned, bytes replaced, a piece cut out, doubled, zeroed, the end gone, a number made huge."""
     work = bytearray(data)
     for _ in range(int(chance.integers(1, 5))):
         if not work:
@@ -42,8 +42,10 @@ def damaged(data: bytes, chance: np.random.Generator) -> bytes:
         first = {0: first, 1: first % 256, 2: len(work) - 1 - first % min(256, len(work))}[int(chance.integers(3))]
         first %= len(work)
         last = min(first + int(2 ** chance.uniform(0, 8)), len(work))
-        kind = int(chance.integers(6))
-        if kind == 0:
+        kind = int(chance.integers(9))
+        if kind > 5:
+            work[first] ^= 1 << int(chance.integers(8))
+        elif kind == 0:
             work[first:last] = chance.integers(0, 256, last - first, dtype=np.uint8).tobytes()
         elif kind == 1:
             del work[first:last]

@@ -1,4 +1,4 @@
-"""Evaluation and rounds in two processes write what one writes. Training: test_two_processes.py; generation and feedback:
+"""Evaluation and rounds in two processes write what one writes. Training: test_two_processes.py; others:
 tests/test_generate.py, tests/feedback/test_command.py."""
 
 import json
