@@ -101,7 +101,7 @@ class ArrowTable:
 
     def row(self, number: int) -> dict[str, Any]:
         """All columns of a row; images stay encoded."""
-        return self._all[int(number)].to_pylist()[0]
+        return self._plain(self._all, number)
 
     def table(self, numbers: list[int]) -> pa.Table:
         """Rows with all their columns, as they are stored."""
@@ -109,7 +109,14 @@ class ArrowTable:
 
     def texts(self, number: int) -> dict[str, Any]:
         """The row without its image columns, which are not read."""
-        return self._light[int(number)].to_pylist()[0]
+        return self._plain(self._light, number)
+
+    def _plain(self, dataset: Any, number: int) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = dataset[int(number)].to_pylist()[0]
+        except (UnicodeDecodeError, pa.ArrowException) as error:
+            raise UserError(f"data: {self.name}, row {number} cannot be read, the file is damaged: {error}") from None
+        return row
 
     def folder(self, number: int) -> str | None:
         """The data files' own folder; None on the hub."""

@@ -32,7 +32,7 @@ KINDS = ("parquet", "jsonl", "image", SAFE, TORCH, "config.json", "tokenizer.mod
 
 
 def damaged(data: bytes, chance: np.random.Generator) -> bytes:
-    """One to four of: a bit turned, bytes replaced, a piece cut out, doubled, zeroed, the end gone, a number made huge."""
+    """One to four of: a bit turned, bytes replaced, cut out, doubled, zeroed, the end gone, a number made huge."""
     work = bytearray(data)
     for _ in range(int(chance.integers(1, 5))):
         if not work:
