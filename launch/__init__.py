@@ -7,4 +7,6 @@
     hlo, loops, collectives, traffic  pure functions over the text that the compiler returns
     chips, bound                      what a chip can do at most, and so the step
     report                            all of it together
+
+`python -m launch.cloud` is the other half: machines that are there (launch/cloud).
 """
