@@ -161,7 +161,7 @@ def test_tokenizers_that_lack_something(tokenizer_dir: Path, tmp_path: Path) -> 
         ("upper", {"chat": changed("message['content'] + eos", "message['content']|upper + eos")}, "as it is"),
         ("cut", {"chat": changed("message['content'] + eos", "message['content'][:200] + eos")}, "as it is"),
         ("unsystematic", {"chat": changed("== 'system'", "== 'nobody'")}, "leaves out the system message"),
-        ("twice", {"chat": changed("'<|user|>\n' +", "'<|user|>\n<im_patch>' +")}, "as it is, and once"),
+        ("twice", {"chat": changed("'<|user|>\n' +", "'<|user|>\n<im_patch>' +")}, "as it is, and no more often"),
         ("unprompted", {"chat": changed("{{ '<|assistant|>' }}", "")}, "is waited for does not lead answers"),
         ("bot", {"chat": changed("{{ '<|assistant|>' }}", "{{ '<|bot|>' }}")}, "is waited for does not lead answers"),
         ("alike", {"chat": ALIKE}, "headers of questions and answers are not to be told apart"),
