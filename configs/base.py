@@ -96,6 +96,18 @@ def get_config() -> ConfigDict:
     config.checkpoint.keep = 2  # newest checkpoints kept in full; of the others only bfloat16 weights
     config.resume = ConfigDict({"allow_changed": False})  # go on although the config differs from the run's
 
+    config.guard = ConfigDict()
+    # A loss or gradient that is not finite: 'stop' ends the run, 'skip' leaves the parameters and goes on with the next
+    # step, up to this many times in a row.
+    config.guard.nonfinite = "stop"
+    config.guard.nonfinite_steps = 10
+    config.guard.hang_seconds = (
+        1800.0  # without a finished step, after which stacks are told and the run ends; 0: never
+    )
+
+    config.profile = ConfigDict({"steps": ""})  # '10:13' traces these steps into OUTPUT_DIR/profile, for xprof
+    config.compile_cache = "auto"  # where compiled programs are kept; 'auto': OUTPUT_DIR/cache/xla, empty: nowhere
+
     # Devices: data × fsdp × tensor; -1 takes the rest.
     config.mesh = ConfigDict({"data": 1, "fsdp": -1, "tensor": 1})
     config.precision = ConfigDict({"compute": "bfloat16", "params": "float32"})

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.data.ahead import READING_AHEAD
-from rlaifv_jax.errors import UserError
+from rlaifv_jax.errors import Stopped, UserError
 
 STOPPED = 130  # exit status after Ctrl-C
 
 
 def say(message: str) -> None:
-    """One line for the person at the terminal; standard output stays free for results."""
-    print(message, file=sys.stderr, flush=True)
+    """One line for the person at the terminal, above progress bars; standard output stays free for results."""
+    bars = sys.modules.get("tqdm")
+    if bars:
+        bars.tqdm.write(message, file=sys.stderr)
+    else:
+        print(message, file=sys.stderr)
+    sys.stderr.flush()
 
 
 def guard(command: Callable[[], Any]) -> int:
@@ -43,6 +48,10 @@ def _status(command: Callable[[], Any]) -> int:
     except UserError as error:
         say(f"error: {' '.join(str(error).split())}")
         return 2
+    except Stopped as end:
+        if str(end):
+            say(str(end))
+        return end.status
     except BrokenPipeError:  # who read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

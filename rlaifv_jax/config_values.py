@@ -13,6 +13,7 @@ from rlaifv_jax.losses import OBJECTIVES, PAIR_LOSSES
 from rlaifv_jax.models.layers import REMAT_POLICIES
 from rlaifv_jax.models.lora import BASES, PATHS
 from rlaifv_jax.ops.attention import BACKENDS, DECODER_BACKENDS
+from rlaifv_jax.profile import steps_of
 
 
 def check_values(config: Any) -> None:
@@ -39,6 +40,7 @@ def check_computation(config: Any) -> None:
         "precision.params": (config.precision.params, floats),
         "optim.first_moment": (config.optim.first_moment, floats),
         "lora.base": (config.lora.base, BASES),
+        "guard.nonfinite": (config.guard.nonfinite, ("stop", "skip")),
         "data.bad_rows": (config.data.bad_rows, ("skip", "fatal")),
         "data.image_aspect_ratio": (config.data.image_aspect_ratio, ("", *ASPECT_RATIOS)),
         "data.augment": (config.data.augment, AUGMENTATIONS),
@@ -64,6 +66,8 @@ def check_computation(config: Any) -> None:
         "data.workers": 0,
         "checkpoint.keep": 1,
         "reference.shard_rows": 1,
+        "guard.nonfinite_steps": 1,
+        "guard.hang_seconds": 0,
         "optim.lr": 0,
         "optim.weight_decay": 0,
         "optim.grad_clip": 0,
@@ -97,6 +101,10 @@ def check_computation(config: Any) -> None:
         raise UserError("data.augment stretches its crops to one square; leave data.image_aspect_ratio empty")
     if not 0 <= config.data.eval_fraction < 1:
         raise UserError(f"data.eval_fraction is {config.data.eval_fraction}; it must lie in 0 … 1")
+    try:
+        steps_of(config.profile.steps)
+    except ValueError:
+        raise UserError(f"profile.steps is {config.profile.steps!r}; give the first and the last, as 10:13") from None
     if config.data.eval_fraction and config.data.eval_path:
         raise UserError("data.eval_fraction and data.eval_path are both set; choose one")
 

@@ -1,4 +1,4 @@
-"""The error that a person caused and can mend."""
+"""The error that a person caused and can mend, and an end that somebody asked for."""
 
 
 class UserError(Exception):
@@ -6,6 +6,15 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with status 2 (see `rlaifv_jax.cli`).
     """
+
+
+class Stopped(Exception):
+    """The run was asked to end and has, in order. Its message is one line, empty in all processes of a job but the
+    first. status: to exit with."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
 
 
 def shortened(text: str) -> str:

@@ -11,6 +11,7 @@ from rlaifv_jax.metrics import named
 from rlaifv_jax.prepare import Run
 from rlaifv_jax.reference import References
 from rlaifv_jax.step import TrainState, eval_step
+from rlaifv_jax.stopping import Stop
 
 
 class Evaluator:
@@ -27,13 +28,16 @@ class Evaluator:
             .compile()
         )
 
-    def metrics(self, state: TrainState) -> dict[str, float]:
-        """{'eval_loss': …, 'rewards_test/accuracies': …, …}."""
+    def metrics(self, state: TrainState, stop: Stop) -> dict[str, float] | None:
+        """{'eval_loss': …, 'rewards_test/accuracies': …, …}; None if the run is asked to end meanwhile."""
         total: Sums | None = None
         for _, batch in self.run.one_pass(self.data, references=self.references):
             sums = self.step(state.params, state.frozen, parallel.put_rows(batch, self.run.mesh, leading=1))
+            stop.ask()
             sums = jax.tree.map(lambda value: np.asarray(value, np.float64), sums)
             total = sums if total is None else jax.tree.map(np.add, total, sums)
+            if stop.agreed():
+                return None
         assert total is not None
         pairs = len(self.data.index)
         means = {name: float(value) / pairs for name, value in total.metrics.items()}

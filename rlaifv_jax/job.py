@@ -102,4 +102,5 @@ def make_step(config: Any, model: Any, mesh: Mesh) -> tuple[Step, tuple[str, ...
     if parts.lora:
         plan = lora.overlay(plan, parts.lora)
         frozen += lora.untrained(plan)
-    return Step(plan, objective, compute, config.precision.compute, parts.lora, config.seed), frozen
+    skip = config.guard.nonfinite == "skip"
+    return Step(plan, objective, compute, config.precision.compute, parts.lora, config.seed, skip), frozen

@@ -17,21 +17,18 @@ from rlaifv_jax import cli
 
 def logprobs(config: Any) -> None:
     """Compute what is missing for the training and the held-out pairs of a config."""
-    import jax
-
     from rlaifv_jax.errors import UserError
     from rlaifv_jax.parallel import is_main
-    from rlaifv_jax.prepare import prepare
     from rlaifv_jax.reference import obtain
+    from rlaifv_jax.session import session
     from rlaifv_jax.starting_model import StartingModel
 
     if config.dpo.reference_free:
         raise UserError("dpo.reference_free is set; there is no reference to compute log-probs of")
     if config.train.objective != "dpo":
         raise UserError(f"train.objective is {config.train.objective!r}; only 'dpo' has a reference")
-    run = prepare(config)
-    with jax.set_mesh(run.mesh):
-        references, _ = obtain(run, StartingModel(run, name=None))
+    with session(config) as (run, stop):
+        references, _ = obtain(run, StartingModel(run, name=None), stop)
         if is_main():
             cli.say(f"reference log-probs: {len(references.rows)} rows ready")
 

@@ -6,6 +6,7 @@ measured goes to timing.jsonl. On resume both are cut back to the restored step,
 
 import importlib
 import json
+import math
 import uuid
 from typing import Any
 
@@ -91,7 +92,8 @@ class RunLog:
             )
 
     def write(self, step: int, metrics: dict[str, Any], timing: dict[str, Any] | None = None) -> None:
-        """Add one line to each file; values are floats, or null where nothing is known."""
+        """Add one line to each file; values are floats, or null where nothing is known or the value is not finite."""
+        metrics = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self.metrics.write({"step": step, **metrics})
         if timing:
             self.timing.write({"step": step, **timing})

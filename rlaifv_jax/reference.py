@@ -22,6 +22,7 @@ from rlaifv_jax.prepare import Run
 from rlaifv_jax.run_data import Data
 from rlaifv_jax.starting_model import StartingModel
 from rlaifv_jax.state import compile_for, trace_logprobs
+from rlaifv_jax.stopping import Stop
 
 SAMPLE = 8  # rows of an unsigned cache that are computed again
 TOLERANCE = 0.02  # and how far their sums may lie off
@@ -29,21 +30,24 @@ Answers = tuple[np.ndarray, np.ndarray]  # log-probs float32[targets] of chosen 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def obtain(run: Run, model: StartingModel) -> tuple[References, References]:
+def obtain(run: Run, model: StartingModel, stop: Stop) -> tuple[References, References]:
     """Reference log-probs of the pairs to learn from and of those held out, if any; computed if they are missing.
 
     A held-out part of the same source shares the files; another source has its own beside them (…_eval).
+
+    Raises:
+      Stopped: the run was asked to end while they were computed; what there was is written.
     """
     path = run.config.reference.path
     directory = epath.Path(path) if path else run.output_dir / "reference"
     whole, *others = run.data.sources
-    found = _obtain(run, whole, directory, model)
+    found = _obtain(run, whole, directory, model, stop)
     if not others:
         return found, found
-    return found, _obtain(run, others[0], directory.with_name(directory.name + "_eval"), model)
+    return found, _obtain(run, others[0], directory.with_name(directory.name + "_eval"), model, stop)
 
 
-def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -> References:
+def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel, stop: Stop) -> References:
     fingerprint = run.reference_fingerprint(model.name, data)
     trust = run.config.reference.trust
     shards = logps_files.find_shards(directory)
@@ -56,7 +60,7 @@ def _obtain(run: Run, data: Data, directory: epath.Path, model: StartingModel) -
     missing = np.flatnonzero([int(row) not in done for row in data.index.rows])
     if len(missing):
         first = logps_files.next_number(shards)
-        _compute(run, data, missing, directory, model, fingerprint, first)
+        _compute(run, data, missing, directory, model, fingerprint, first, stop)
         shards = logps_files.find_shards(directory)
     found = logps_files.read(shards)
     found.check(data.index.rows, data.index.target_counts, directory)
@@ -71,6 +75,7 @@ def _compute(
     model: StartingModel,
     fingerprint: dict[str, str],
     first_shard: int,
+    stop: Stop,
 ) -> None:
     """Fill `directory` with the log-probs of the `missing` examples, one file of `reference.shard_rows` at a time."""
     main = parallel.is_main()
@@ -78,31 +83,45 @@ def _compute(
         directory.mkdir(parents=True, exist_ok=True)
     size, written = run.config.reference.shard_rows, 0
     ready: dict[int, Answers] = {}  # by position in the index: computed, not written yet
+
+    def write(shard: int, part: np.ndarray) -> None:
+        answers = [ready.pop(int(place)) for place in part]
+        if not main:
+            return
+        path, rows = directory / logps_files.shard_name(shard, len(part)), data.index.rows[part]
+        entries = [logps_files.six_values(*pair) for pair in answers]
+        if data.source.form.name == forms.RLHF_V:
+            before = data.index.prefix_lengths[part] - 1
+            table = logps_files.add_to_text(source_table(data, rows), entries, before)
+        else:
+            before, table = None, logps_files.add_column(source_table(data, rows), entries)
+        logps_files.write_shard(path, table, rows, fingerprint, before)
+
+    steps = _forward(run, data, model, missing, stop)
     bar = tqdm(total=len(missing), unit="row", desc="reference log-probs", disable=not main)
-    for values in _forward(run, data, model, missing):
-        ready |= values
-        bar.update(len(values))
-        while written < len(missing):
-            part = missing[written : written + size]
-            if not all(place in ready for place in part):
-                break
-            answers = [ready.pop(place) for place in part]
-            if main:
-                path, rows = directory / logps_files.shard_name(first_shard, len(part)), data.index.rows[part]
-                entries = [logps_files.six_values(*pair) for pair in answers]
-                if data.source.form.name == forms.RLHF_V:
-                    before = data.index.prefix_lengths[part] - 1
-                    table = logps_files.add_to_text(source_table(data, rows), entries, before)
-                else:
-                    before, table = None, logps_files.add_column(source_table(data, rows), entries)
-                logps_files.write_shard(path, table, rows, fingerprint, before)
-            first_shard, written = first_shard + 1, written + len(part)
+    with stop.between_steps(run.mesh):
+        for values in steps:
+            ready |= values
+            bar.update(len(values))
+            while written < len(missing):
+                part = missing[written : written + size]
+                if not all(place in ready for place in part):
+                    break
+                write(first_shard, part)
+                first_shard, written = first_shard + 1, written + len(part)
+        if ready:  # asked to end in mid-file
+            write(first_shard, np.array(sorted(ready)))
     bar.close()
     multihost_utils.sync_global_devices("reference log-probs are written")
+    if stop.reason:
+        raise stop.end(f"the reference log-probs that were computed are in {directory}")
 
 
-def _forward(run: Run, data: Data, model: StartingModel, places: np.ndarray) -> Iterator[dict[int, Answers]]:
-    """Yields, step by step, the log-probs of the examples at `places` in the index of `data`, by place."""
+def _forward(
+    run: Run, data: Data, model: StartingModel, places: np.ndarray, stop: Stop | None = None
+) -> Iterator[dict[int, Answers]]:
+    """Step by step the log-probs of the examples at `places` in the index of `data`, by place, until the run is asked
+    to end. Loads the model and compiles at once."""
     params, frozen = model.params()
     forward = compile_for(run.mesh, trace_logprobs(run, params, frozen))
     wanted = np.zeros(len(data.index), bool)
@@ -113,14 +132,21 @@ def _forward(run: Run, data: Data, model: StartingModel, places: np.ndarray) -> 
         answers = _cut(values, batches.plan(step), data.index.target_counts)
         return {place: answer for place, answer in answers.items() if wanted[place]}
 
-    before: tuple[int, jax.Array] | None = None  # a step that the devices may still be working on
-    for step, batch in batches:
-        values = forward(params, frozen, parallel.put_rows(batch, run.mesh, leading=1))
-        if before:
-            yield found(*before)
-        before = step, values
-    assert before is not None
-    yield found(*before)
+    def steps() -> Iterator[dict[int, Answers]]:
+        before: tuple[int, jax.Array] | None = None  # a step that the devices may still be working on
+        for step, batch in batches:
+            if stop:
+                stop.ask()
+            values = forward(params, frozen, parallel.put_rows(batch, run.mesh, leading=1))
+            if before:
+                yield found(*before)
+            before = step, values
+            if stop and stop.agreed():
+                break
+        assert before is not None
+        yield found(*before)
+
+    return steps()
 
 
 def _cut(values: jax.Array, plan: list[list[int]], counts: np.ndarray) -> dict[int, Answers]:

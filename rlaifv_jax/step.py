@@ -41,6 +41,7 @@ class Step:
     dtype: str  # of activations and of the weights as the layers see them
     lora: Lora | None = None  # whose adapters the blueprint has
     seed: int = 0  # of their dropout
+    skip_nonfinite: bool = False  # leave parameters and optimizer as they are where loss or gradient is not finite
 
     def dropout_keys(self, update: jax.Array, micro_steps: int) -> jax.Array | None:
         """Of the micro-steps of an update, by its number; None where nothing is dropped."""
@@ -88,7 +89,7 @@ def train_step(
     that precision, once per micro-step) and accumulated in float32.
 
     Returns:
-      the next state and float32[] metrics, means over pairs.
+      the next state and float32[] metrics: means over pairs; `skipped_steps`, since the run began, if any may be.
     """
     weights = cast(state.params, step.dtype)
     total = losses.count(batch, step.objective)
@@ -121,4 +122,11 @@ def train_step(
         "tokens/utilization": jnp.mean((batch.segments > 0).astype(jnp.float32)),
         **{name: value / pairs for name, value in sums.metrics.items()},
     }
+    if step.skip_nonfinite:
+        usable = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+        params, optimizer_state = jax.tree.map(
+            lambda new, old: jnp.where(usable, new, old), (params, optimizer_state), (state.params, state.optimizer)
+        )
+        updates_done = optax.tree_utils.tree_get_all_with_path(optimizer_state, "count")[0][1]
+        metrics["skipped_steps"] = (state.step + 1 - updates_done).astype(jnp.float32)
     return TrainState(state.step + 1, params, state.frozen, optimizer_state), metrics

@@ -1,4 +1,4 @@
-"""The models of a run under OUTPUT_DIR/weights/STEP, one for every checkpoint: each a model.path like any other.
+"""The models of a run under OUTPUT_DIR/weights/STEP, one for every planned checkpoint, each a model.path like others.
 
     a model          in bfloat16, with config and tokenizer
     or adapters      where no more is trained: adapters and projector in compute precision, as PEFT keeps them
@@ -19,6 +19,7 @@ from convert import adapter_files
 from convert.load import StoredModel
 from convert.orbax_dir import is_complete, make_checkpointer, save_params
 from rlaifv_jax import parallel
+from rlaifv_jax.checkpoint import writing
 from rlaifv_jax.models.blueprint import cast, flat, join
 from rlaifv_jax.models.lora import Lora
 from rlaifv_jax.prepare import Run
@@ -73,14 +74,16 @@ class Models(Weights):
         return is_complete(directory)
 
     def save(self, step: int, state: TrainState) -> None:
-        self.checkpointer.wait_until_finished()
-        if parallel.is_main():
-            self.source.save_assets(self.directory(step), self.template)
-        save_params(self.directory(step), self.narrow(state.params, state.frozen), self.checkpointer)
+        with writing(self.root):
+            self.checkpointer.wait_until_finished()
+            if parallel.is_main():
+                self.source.save_assets(self.directory(step), self.template)
+            save_params(self.directory(step), self.narrow(state.params, state.frozen), self.checkpointer)
 
     def close(self) -> None:
-        self.checkpointer.wait_until_finished()
-        self.checkpointer.close()
+        with writing(self.root):
+            self.checkpointer.wait_until_finished()
+            self.checkpointer.close()
 
 
 class Adapters(Weights):

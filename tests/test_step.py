@@ -169,3 +169,26 @@ def test_every_mesh_gives_the_losses_of_one_device(sizes):
     np.testing.assert_allclose(spread, alone, atol=1e-5)
     kernel = state.params["decoder"]["layers"]["mlp"]["gate"]["kernel"]
     assert kernel.addressable_shards[0].data.size < kernel.size
+
+
+def test_a_step_that_cannot_be_used_leaves_everything_but_its_number():
+    rows = tiny.batch([[item] for item in items()])
+    params, frozen = split_frozen(tiny.params(), tiny.FROZEN)
+    skipping = dataclasses.replace(tiny.step(), skip_nonfinite=True)
+    run = jax.jit(partial(train_step, step=skipping, optimizer=TRANSFORM))
+    plain = jax.jit(partial(train_step, step=tiny.step(), optimizer=TRANSFORM))
+    start, _ = plain(init_state(params, frozen, TRANSFORM), rows)
+
+    usable, metrics = run(start, rows)
+    jax.tree.map(np.testing.assert_array_equal, usable, plain(start, rows)[0])
+    assert metrics["skipped_steps"] == 0
+
+    broken = rows._replace(reference=rows.reference.at[0, 0].set(jnp.nan))
+    skipped, metrics = run(start, broken)
+    assert not np.isfinite(metrics["loss"])
+    assert metrics["skipped_steps"] == 1
+    assert int(skipped.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, skipped._replace(step=start.step), start)
+    later, metrics = run(skipped, rows)
+    jax.tree.map(np.testing.assert_array_equal, later._replace(step=usable.step), usable)
+    assert metrics["skipped_steps"] == 1

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -150,6 +151,60 @@ def test_numbers_that_are_none_stop_the_run_before_anything_is_saved(paths, toke
     with pytest.raises(UserError, match="step 1: loss nan"):
         train(values)
     assert not (paths[0] / "nan" / "weights").exists()
+
+
+def test_steps_that_cannot_be_used_are_skipped_until_there_are_too_many(paths, tokenizer_dir, capsys):
+    values = config(paths, "skips", model__path=str(paths[0] / "broken"), train__objective="sft")
+    values.guard.nonfinite, values.guard.nonfinite_steps = "skip", 3
+    with pytest.raises(UserError, match=r"step 3: loss nan, gradient norm nan, the last of 3 such steps in a row"):
+        train(values)
+    assert capsys.readouterr().err.count("skipped, the parameters stay as they were") == 2
+    lines = world.metrics(paths[0] / "skips")
+    assert [(line["loss"], line["skipped_steps"]) for line in lines] == [(None, 1), (None, 2)]
+    assert [line["learning_rate"] for line in lines] == [0, 0]  # of updates, of which there was none
+
+
+def test_steps_on_request_are_traced(paths):
+    train(config(paths, "traced", profile__steps="2:3"))
+    (trace,) = (paths[0] / "traced" / "profile").glob("plugins/profile/*/*.xplane.pb")
+    names = [plane.name for plane in jax.profiler.ProfileData.from_file(str(trace)).planes]
+    assert any("CPU" in name for name in names)
+
+
+def test_timing_tells_where_the_time_went(paths):
+    """Also over a restart."""
+    values = config(paths, "timed", checkpoint__every=2, train__steps=6)
+    train(values)
+    lines = [json.loads(line) for line in (paths[0] / "timed" / "timing.jsonl").read_text().splitlines()]
+    assert lines[2]["checkpoint_seconds"] > 0 == lines[1]["checkpoint_seconds"]  # told by the line behind it
+    shutil.rmtree(paths[0] / "timed" / "checkpoints" / "6")
+    train(values)
+    again = [json.loads(line) for line in (paths[0] / "timed" / "timing.jsonl").read_text().splitlines()]
+    assert again[:4] == lines[:4]
+    assert 0 < again[4]["useful_seconds"] - lines[3]["useful_seconds"] < 60
+    assert again[4]["seconds_since_first_start"] > lines[5]["seconds_since_first_start"]
+    for line in again:
+        assert line["goodput"] == pytest.approx(line["useful_seconds"] / line["seconds_since_first_start"])
+
+
+def test_compiled_programs_are_kept(paths):
+    before = jax.config.jax_compilation_cache_dir
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    try:
+        train(config(paths, "cached", train__steps=1))
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+    assert list((paths[0] / "cached" / "cache" / "xla").glob("jit_train_step-*"))
+    assert jax.config.jax_compilation_cache_dir == before
+    train(config(paths, "not-cached", train__steps=1, compile_cache=""))
+    assert not (paths[0] / "not-cached" / "cache" / "xla").exists()
+
+
+@pytest.mark.parametrize("steps", ["10", "3:2", "0:1", "a:b", "1:2:3"])
+def test_steps_to_trace_that_are_none(paths, steps):
+    with pytest.raises(UserError, match=r"profile.steps is .*; give the first and the last, as 10:13"):
+        train(config(paths, "no-steps", profile__steps=steps))
 
 
 def test_tokens_without_a_row_in_the_embedding_are_refused(paths, tokenizer_dir):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -134,30 +135,85 @@ def run_together(arguments: list[str], count: int, devices: int = 1) -> list[str
 
 def end_together(arguments: list[str], count: int, devices: int = 1) -> list[tuple[int, str]]:
     """The same, however they end: exit status of each, and what it said."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    return Job(arguments, count, devices).end()
 
-    def start(rank: int) -> subprocess.Popen[str]:
-        joined = {"JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(rank)}
-        env = environment(devices, JAX_COORDINATOR_ADDRESS=address, **joined)
-        return subprocess.Popen(arguments, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
 
-    processes = [start(rank) for rank in range(count)]
-    said = [process.communicate(timeout=500)[1] for process in processes]
-    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+class Job:
+    """A command that runs in one process, or in `count` of them joined by jax.distributed."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        count: int = 1,
+        devices: int = 1,
+        extra: Mapping[str, str] | None = None,  # of its environment
+        **options: Any,
+    ):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        self.processes, self.logs = [], [tempfile.TemporaryFile("w+") for _ in range(count)]  # noqa: SIM115
+        for rank, log in enumerate(self.logs):
+            joined = {"JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(rank), "JAX_COORDINATOR_ADDRESS": address}
+            env = environment(devices, **(joined if count > 1 else {}), **(extra or {}))
+            process = subprocess.Popen(arguments, cwd=ROOT, env=env, stderr=log, text=True, **options)
+            self.processes.append(process)
+
+    def __del__(self) -> None:  # a test may fail in between
+        self.send(signal.SIGKILL)
+
+    def wait_for(self, ready: Callable[[], bool], seconds: float = 400) -> "Job":
+        """Until something holds while the processes run."""
+
+        def ready_or_ended() -> bool:
+            holds = ready()
+            assert holds or all(process.poll() is None for process in self.processes), self.said()
+            return holds
+
+        wait_until(ready_or_ended, seconds)
+        return self
+
+    def send(self, how: int) -> "Job":
+        for process in self.processes:
+            process.send_signal(how)
+        return self
+
+    def said(self) -> list[str]:
+        for log in self.logs:
+            log.seek(0)
+        return [log.read() for log in self.logs]
+
+    def end(self, seconds: float = 500) -> list[tuple[int, str]]:
+        """Exit status of each process, and what it said on stderr."""
+        try:
+            statuses = [process.wait(seconds) for process in self.processes]
+        finally:
+            self.send(signal.SIGKILL)
+        return list(zip(statuses, self.said(), strict=True))
+
+
+def wait_until(ready: Callable[[], bool], seconds: float = 400) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def kill_when(arguments: list[str], ready: Callable[[], bool], how: int = signal.SIGKILL) -> None:
     """Start a command and send it a signal as soon as `ready()` holds."""
-    process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 400
-    while not ready():
-        assert process.poll() is None, "the command ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(how)
-    process.wait(timeout=60)
+    Job(arguments).wait_for(ready).send(how).end(60)
+
+
+def reached(output: Path) -> int:
+    """The last step in metrics.jsonl, of a run that may be writing it."""
+    file = output / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def at_step(output: Path, step: int) -> Callable[[], bool]:
+    """Whether metrics.jsonl has come to a step."""
+    return lambda: reached(output) >= step
 
 
 def metrics(output: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +25,7 @@ from rlaifv_jax.data import images
 from rlaifv_jax.data.differences import Differences
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.faults import BadRow, BadRowRecord
-from rlaifv_jax.data.orphans import leave_with_parent
+from rlaifv_jax.data.orphans import live_with_parent
 from rlaifv_jax.data.packing import Sizes
 from rlaifv_jax.data.schema import Example, Source
 from rlaifv_jax.errors import UserError
@@ -198,7 +199,7 @@ _CHECK: Check | None = None  # what a worker process was started for
 def _start_worker(check: Check) -> None:
     global _CHECK
     _CHECK = check
-    leave_with_parent()
+    live_with_parent()
 
 
 def _check_chunk(rows: range) -> list[Record]:
@@ -226,7 +227,10 @@ def _run(check: Check, workers: int, progress: bool) -> list[Record]:
             initializer=_start_worker,
             initargs=(check,),
         ) as pool:
-            return gather(pool.map(_check_chunk, chunks))
+            try:
+                return gather(pool.map(_check_chunk, chunks))
+            except BrokenProcessPool:
+                raise UserError("a process that checks the data died: is the memory full? Lower data.workers") from None
 
 
 def _collect(source: Source, records: list[Record]) -> Index:

@@ -12,17 +12,20 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from rlaifv_jax.cli import say
 from rlaifv_jax.data import images
 from rlaifv_jax.data.augment import Augment
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.data.encode import Encoded, Encoder
 from rlaifv_jax.data.index import Index, content_hash
-from rlaifv_jax.data.orphans import leave_with_parent
+from rlaifv_jax.data.orphans import live_with_parent
 from rlaifv_jax.data.rows import Item, RowShape, build_rows
 from rlaifv_jax.data.schema import Source
 from rlaifv_jax.data.tiles import Tiles, one_tile
 from rlaifv_jax.errors import UserError
 
+DIED = "terminated unexpectedly"  # what grain says of a worker
+RESTARTS = 2  # of workers, without a batch in between
 WORTH_STARTING = 2  # steps for each worker, below which the seconds of starting processes do not pay
 
 
@@ -71,7 +74,6 @@ class StepBuilder:
             raise ValueError("the index has no marks of changed tokens")
 
     def __call__(self, step: int) -> tuple[int, Batch]:
-        leave_with_parent()
         rows, micro = self._plan(step), self._plan.rows // self._accumulate
         wanted = [rows[a * micro + b] for a in range(self._accumulate) for b in self._local_rows]
         flat = build_rows([[self._item(position, step) for position in row] for row in wanted], self._plan.shape)
@@ -179,8 +181,29 @@ class Loader:
         _accept_unparsed_flags()
         options = grain.MultiprocessingOptions(num_workers=min(self._workers, len(self)), per_worker_buffer_size=1)
         # Sent as bytes: arrays would travel in shared memory that is not always given back at exit.
-        for sent in steps.map(pickle.dumps).to_iter_dataset(read).mp_prefetch(options):
-            yield pickle.loads(sent)
+        sent = steps.map(pickle.dumps)
+        done, deaths = 0, 0
+        while True:
+            try:
+                for item in sent[done:].to_iter_dataset(read).mp_prefetch(options, _start_worker):
+                    yield pickle.loads(item)
+                    done, deaths = done + 1, 0
+                return
+            except RuntimeError as error:
+                if DIED not in str(error):
+                    raise
+                deaths += 1
+                reason = str(error).split(DIED)[1].split(".")[0].strip()
+                if deaths > RESTARTS:
+                    raise UserError(
+                        f"data workers die again and again at step {self.start_step + done} ({reason}): is the memory "
+                        "full? Lower data.workers"
+                    ) from None
+                say(f"warning: a data worker died ({reason}); workers start again at step {self.start_step + done}")
+
+
+def _start_worker(number: int, count: int) -> None:
+    live_with_parent()
 
 
 def _accept_unparsed_flags() -> None:

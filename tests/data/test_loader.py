@@ -1,5 +1,8 @@
 """The batches depend on (seed, step) alone: not on hosts, workers or where a run was resumed."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -116,6 +119,32 @@ def _always_start_workers(monkeypatch):
 @pytest.mark.usefixtures("_always_start_workers")
 def test_workers_change_nothing(parts):
     assert_same(load(parts, workers=2, start_step=1), load(parts)[1:])
+
+
+@pytest.mark.usefixtures("_always_start_workers")
+def test_workers_that_die_are_replaced(parts, capsys):
+    plan = training(parts[2], steps=20)
+    batches = iter(Loader(*parts, plan, accumulate=2, workers=2, start_step=3))
+    found = [next(batches)]
+    kill_a_worker()
+    found += batches
+    assert_same(found, load(parts, plan)[3:])
+    assert "warning: a data worker died (with exit code -9); workers start again at step" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_always_start_workers")
+def test_workers_that_die_again_and_again_end_the_run(parts, monkeypatch):
+    monkeypatch.setattr(loader, "RESTARTS", 0)
+    batches = iter(Loader(*parts, training(parts[2], steps=20), accumulate=2, workers=1))
+    next(batches)
+    kill_a_worker()
+    with pytest.raises(UserError, match=r"data workers die again and again at step \d+ \(with exit code -9\)"):
+        list(batches)
+
+
+def kill_a_worker():
+    for worker in multiprocessing.active_children()[:1]:
+        os.kill(worker.pid, signal.SIGKILL)
 
 
 def test_evaluation_is_one_pass_with_empty_rows_at_the_end(parts):

@@ -36,18 +36,8 @@ def test_killed_in_mid_run_equals_unbroken_bit_for_bit(setting):
     output = folder / "killed"
     command = world.command("train", model, data, output, **arguments)
 
-    def past_step(step):
-        return lambda: (
-            (output / "metrics.jsonl").exists()
-            and any(
-                json.loads(line)["step"] >= step
-                for line in (output / "metrics.jsonl").read_text().splitlines()
-                if line.endswith("}")
-            )
-        )
-
-    world.kill_when(command, past_step(4))
-    world.kill_when(command, past_step(7))
+    world.kill_when(command, world.at_step(output, 4))
+    world.kill_when(command, world.at_step(output, 7))
     newest = max((output / "weights").iterdir(), key=lambda path: int(path.name))
     shutil.rmtree(newest / "params", ignore_errors=True)  # as if the kill had come before the model was written
     said = world.run_ok(command)
