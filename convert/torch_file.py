@@ -27,6 +27,7 @@ STORAGES = {
     "IntStorage": np.dtype(np.int32),
     "BoolStorage": np.dtype(np.bool_),
 }
+PROGRAM_LIMIT = 64 * 2**20  # bytes of names and shapes, unpacked; zipfile gives no more than it says
 
 
 class Storage(NamedTuple):
@@ -62,6 +63,10 @@ def read_torch(file: Path) -> dict[str, LazyTensor]:
             programs = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
             if len(programs) != 1:
                 raise UserError(f"{file}: no data.pkl inside; this is not a file of torch.save")
+            if archive.getinfo(programs[0]).file_size > PROGRAM_LIMIT:
+                raise UserError(
+                    f"{file}: its pickle takes more than {PROGRAM_LIMIT // 2**20} MiB; this is no file of weights"
+                )
             with archive.open(programs[0]) as stream:
                 state = _Reader(stream, file, archive, programs[0].removesuffix("data.pkl")).load()
     except UserError:

@@ -8,9 +8,9 @@ from PIL import Image
 
 from rlaifv_jax.chat_server import Message
 from rlaifv_jax.data import images
-from rlaifv_jax.data.encode import is_unicode
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import IMAGE_TAG
+from rlaifv_jax.data.texts import check_text
 
 KINDS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp"}  # that every server reads
 
@@ -18,10 +18,9 @@ KINDS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp"}  # that ev
 def vision_message(question: str, url: str | None) -> Message:
     """The picture first, as here; tags that stand for it in the question are left out.
 
-    url: of `data_url`; None for a question without a picture. Raises `BadRow` for a text that is none.
+    url: of `data_url`; None for a question without a picture. Raises `BadRow` for a text that is none, or too long.
     """
-    if not is_unicode(question):
-        raise BadRow("not_unicode", "the text contains half of a surrogate pair")
+    check_text(question)
     while IMAGE_TAG in question:
         question = question.replace(IMAGE_TAG, "").strip()
     if url is None:

@@ -15,6 +15,7 @@ from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.schema import Example
 from rlaifv_jax.data.templates import IMAGE_TAG, Conversation
+from rlaifv_jax.data.texts import check_text
 from rlaifv_jax.data.tiles import ImageProcessor, Placement, placement_of
 from rlaifv_jax.data.tokenizer import Tokenizer
 
@@ -150,8 +151,7 @@ class Encoder:
         for where, text, role in texts:
             if role == "assistant" and not text.strip():
                 raise BadRow("empty_answer", f"{where} has no text")
-            if not is_unicode(text):
-                raise BadRow("not_unicode", f"{where} contains half of a surrogate pair")
+            check_text(text, where)
             if IMAGE_TAG in text:
                 raise BadRow("image_tag_in_text", f"{where} contains {IMAGE_TAG!r}; the image is placed for you")
             for token in self.tokenizer.special_tokens:
@@ -170,8 +170,3 @@ class Encoder:
         if not labels.any():
             raise BadRow("label_mismatch", "no token is left to predict")
         return np.asarray(ids, np.int32), labels
-
-
-def is_unicode(text: str) -> bool:
-    """False where it holds half of a surrogate pair, which JSON can write and no tokenizer reads."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -24,6 +24,7 @@ REASONS = {
     "prompt_too_long": "the model's context has no room for the prompt and an answer",
     "separator_in_text": "a text contains what the template separates questions and answers by",
     "special_token_in_text": "a text contains a special token of the tokenizer",
+    "text_too_long": "a text has more than a million letters",
     "turn_order": "user and assistant do not take turns, or the last word is not where it should be",
     "unsupported_role": "a message is neither from the user nor from the assistant",
 }

@@ -180,9 +180,7 @@ def _check_row(check: Check, row: int) -> Record:
         if example.image is not None:
             size = images.decode(example.image).size
             if encoder.processor:
-                encoder.processor.placement(
-                    size
-                )  # for its BadRow: the encoder does not ask for what is always the same
+                encoder.processor.placement(size)  # for its BadRow: where it is always the same nobody else asks
         encoded = encoder.encode(example)
     except BadRow as fault:
         return BadRowRecord(row, source.id(row), fault.reason, fault.detail)

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from rlaifv_jax import parallel
 from rlaifv_jax.cli import say
-from rlaifv_jax.data.encode import is_unicode
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
+from rlaifv_jax.data.texts import is_unicode
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback import balance as balancing
 from rlaifv_jax.feedback import judged, rules

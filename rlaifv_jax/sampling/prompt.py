@@ -10,9 +10,10 @@ from PIL import Image
 
 from rlaifv_jax.data.chat_template import ChatTemplate
 from rlaifv_jax.data.conversation import conversation_of
-from rlaifv_jax.data.encode import Encoded, is_unicode
+from rlaifv_jax.data.encode import Encoded
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import Turn, without_tags
+from rlaifv_jax.data.texts import check_text
 from rlaifv_jax.data.tiles import ImageProcessor, Placement, Size, Tiles, placement_of
 from rlaifv_jax.data.tokenizer import Tokenizer, load_tokenizer
 from rlaifv_jax.errors import UserError
@@ -81,11 +82,10 @@ class Prompter:
     def encode(self, turns: Sequence[Turn], picture: Placement | None) -> Encoded:
         """Tokens of a conversation that waits for an answer; the picture's place is beside the first question.
 
-        Raises `BadRow` for a text that is none, `UserError` for a tokenizer of another model.
+        Raises `BadRow` for a text that is none or too long, `UserError` for a tokenizer of another model.
         """
         for turn in turns:
-            if not is_unicode(turn.text):
-                raise BadRow("not_unicode", "the text contains half of a surrogate pair")
+            check_text(turn.text)
         turns = [turn._replace(text=without_tags(self.template.image_tags, turn.text)) for turn in turns]
         slices = picture.slices if picture else (0, 0)
         text = self.template.render_prompt(turns, image=picture is not None, slices=slices)

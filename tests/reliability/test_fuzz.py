@@ -15,6 +15,7 @@ import pytest
 from tests import world
 from tests.convert.llavas import TinyLlava
 from tests.data import small
+from tests.reliability import bombs
 from tests.reliability.fuzz import KINDS
 
 FEW, MANY = 8, 63  # of each of the eight kinds
@@ -67,3 +68,24 @@ def test_a_few_damaged_files(kind: str, folder: Path, tmp_path: Path) -> None:
 def test_many_damaged_files(kind: str, folder: Path, tmp_path: Path) -> None:
     found = fuzz(kind, FEW, MANY - FEW, folder, tmp_path / "elsewhere")
     assert len(set(found)) > 1, found
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in bombs.FAST else pytest.mark.slow) for name in bombs.NAMES]
+)
+def test_small_files_that_would_become_huge(name: str, folder: Path) -> None:
+    bombs.make(name, folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.reliability.bombs", name, str(folder)],
+        cwd=world.ROOT,
+        env=world.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found, seconds, grown = json.loads(done.stdout.splitlines()[-1])
+    assert found == "read" if name in bombs.READ else found.startswith(("refused", "left out 1")), found
+    assert seconds < 3 * SLOWEST
+    assert grown < bombs.LARGEST.get(name, LARGEST)
