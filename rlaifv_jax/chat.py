@@ -3,6 +3,7 @@
     python -m rlaifv_jax.chat --model M --image photo.jpg "What is on the table?"      answers, as it is found
     python -m rlaifv_jax.chat --model M --image photo.jpg                              asks you for questions
     python -m rlaifv_jax.chat --model M "What is a sheep?"                             without a picture
+    python -m rlaifv_jax.chat --model M --web                                          a page in your browser
 
 In a conversation the model sees what was said before. /image FILE takes another picture and /clear forgets what was
 said; an empty line or Ctrl-D ends it.
@@ -12,6 +13,9 @@ three beams that are drawn at temperature 0.6, for Muffin and RLHF-V three beams
 MiniCPM-Llama3-V 2.5 draws at temperature 0.7, up to 1024 tokens; LLaVA-NeXT, which is not there, says the likeliest
 token each time. What you see of it while beams run is what all of them agree on. --num-beams 1 answers sooner, with
 --temperature 0.7 more freely.
+
+The page (--web; docs/chat.md) also stops and repeats answers, shows two models side by side (--compare), and chooses
+the best of several answers: by what a labeler says of their claims (--labeler), or by DPO's reward (--reference).
 """
 
 import argparse
@@ -23,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax import cli
+from rlaifv_jax.chat_page import serving
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.flags import add_model_flags, add_sampling_flags, changes, check_counts, speaker_options
 from rlaifv_jax.sampling.settings import Sampling
@@ -40,6 +45,11 @@ BETWEEN_LOOKS = 2  # steps until new text is shown
 ASK = "you> "
 
 Show = Callable[[str], None]
+Halt = Callable[[], bool]
+
+
+class Halted(Exception):
+    """Raised out of the engine where nobody wants the rest of an answer; its slots go with it."""
 
 
 class Chat:
@@ -73,6 +83,7 @@ class Chat:
         *,
         history: Sequence[tuple[str, str]] = (),
         show: Show | None = None,
+        halt: Halt | None = None,
         seed: int = 0,
         cache: str = "",
         **settings: Any,
@@ -83,20 +94,57 @@ class Chat:
           image: a file, its bytes, a PIL image, or None; or the original's {'image': …, 'question': …}.
           history: questions and answers before.
           show: called with every new piece of text as soon as it cannot change any more.
+          halt: asked every few tokens; once it says True the answer ends with what was shown.
           seed: of draws. cache: dtype of keys and values, that of the weights by default.
           settings: fields of `rlaifv_jax.sampling.settings.Sampling` that replace the family's.
 
         Raises:
           UserError: no such picture, a prompt that is too long, a setting that means nothing.
         """
+        if isinstance(image, Mapping):
+            image, question = image.get("image"), image.get("question", question)
+        wanted = self._settings(settings)
+        prompt = self._prompt(image, question, history, wanted)
+        engine = self.speaker.engine(wanted, prompts=1, cache=cache, seed=seed)
+        shown = _Shown(show, halt, engine.texts) if show or halt else None
+        try:
+            (found,) = engine.generate([prompt], watch=shown, every=BETWEEN_LOOKS)
+        except Halted:
+            return shown.text if shown else ""
+        text = found.answers[0].text
+        if shown:
+            shown.finish(text)
+        return text
+
+    def draw(
+        self,
+        image: Any,
+        question: str,
+        number: int,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        halt: Halt | None = None,
+        seed: int = 0,
+        cache: str = "",
+        **settings: Any,
+    ) -> list[str]:
+        """`number` answers to a question, of settings that draw; none where `halt` said True. Else as `chat`."""
+        wanted = self._settings(settings)
+        prompt = self._prompt(image, question, history, wanted)
+        engine = self.speaker.engine(wanted, prompts=1, samples=number, cache=cache, seed=seed)
+        watch = _Shown(None, halt, engine.texts) if halt else None
+        try:
+            (found,) = engine.generate([prompt], watch=watch, every=BETWEEN_LOOKS)
+        except Halted:
+            return []
+        return [answer.text for answer in found.answers]
+
+    def _prompt(self, image: Any, question: str | None, history: Sequence[tuple[str, str]], wanted: Sampling) -> Any:
         from rlaifv_jax.data.faults import BadRow
         from rlaifv_jax.data.templates import Turn
 
-        if isinstance(image, Mapping):
-            image, question = image.get("image"), image.get("question", question)
         if not isinstance(question, str) or not question.strip():
             raise UserError("there is no question")
-        wanted = self._settings(settings)
         try:
             turns = [
                 turn for asked, said in history for turn in (Turn("user", asked + ""), Turn("assistant", said + ""))
@@ -109,14 +157,9 @@ class Chat:
             prompt = self.speaker.prompter.prompt(turns, open_picture(image), name)
             self.speaker.check_length(prompt.positions, wanted.max_new_tokens)
         except BadRow as fault:
-            raise UserError(fault.detail) from None
-        engine = self.speaker.engine(wanted, prompts=1, cache=cache, seed=seed)
-        shown = _Shown(show, engine.texts) if show else None
-        (found,) = engine.generate([prompt], watch=shown, every=BETWEEN_LOOKS)
-        text = found.answers[0].text
-        if shown:
-            shown.finish(text)
-        return text
+            what = {"prompt_too_long": "the conversation is too long: "}
+            raise UserError(what.get(fault.reason, "") + fault.detail) from None
+        return prompt
 
     def _settings(self, changes: Mapping[str, Any]) -> Sampling:
         try:
@@ -128,13 +171,17 @@ class Chat:
 
 
 class _Shown:
-    """Passes text on as it grows, never taking anything back."""
+    """Passes text on as it grows, never taking anything back, until it is told to halt."""
 
-    def __init__(self, show: Show, texts: Any):
-        self.show, self.texts, self.text = show, texts, ""
+    def __init__(self, show: Show | None, halt: Halt | None, texts: Any):
+        self.show: Show = show or (lambda text: None)
+        self.halt: Halt = halt or (lambda: False)
+        self.texts, self.text = texts, ""
 
     def __call__(self, tag: Any, tokens: list[int]) -> None:
         self.finish(self.texts.certain(tokens))
+        if self.halt():
+            raise Halted
 
     def finish(self, text: str) -> None:
         if text.startswith(self.text) and len(text) > len(self.text):
@@ -170,6 +217,8 @@ def open_picture(image: Any) -> Any:
 
 def converse(given: argparse.Namespace) -> None:
     """Run the command."""
+    if page := [name for name in ("compare", "labeler", "reference") if getattr(given, name)]:
+        raise UserError(f"--{page[0]} belongs to the page; add --web")
     check_counts(tensor=(given.tensor, 0))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for terminals that do not know every letter
@@ -227,8 +276,9 @@ def main() -> None:
     parser.add_argument("--image", help="a picture: JPEG, PNG, WEBP, …")
     add_model_flags(parser)
     add_sampling_flags(parser)
+    serving.add_flags(parser)
     given = parser.parse_args()
-    sys.exit(cli.guard(lambda: converse(given)))
+    sys.exit(cli.guard(lambda: (serving.serve if given.web else converse)(given)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from PIL import Image
 
@@ -147,3 +148,27 @@ def test_the_command(talker: Talker, photo: Path) -> None:
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: image: ")
     assert len(bad.stderr.splitlines()) == 1
+
+
+def test_halted_it_keeps_what_was_shown_and_no_slot(chat: Chat, photo: Path) -> None:
+    question, long = "describe the image .", {"num_beams": 1, "max_new_tokens": 200, "min_new_tokens": 200}
+    whole = chat.chat(photo, question, **long)
+    pieces: list[str] = []
+    before = sum(array.nbytes for array in jax.live_arrays())
+    answer = chat.chat(photo, question, show=pieces.append, halt=lambda: len(pieces) >= 3, **long)
+    assert sum(array.nbytes for array in jax.live_arrays()) == before  # keys and values are gone at once
+    assert answer == "".join(pieces)
+    assert whole.startswith(answer)
+    assert 0 < len(answer) < len(whole) / 4
+    assert chat.chat(photo, question, **long) == whole
+
+
+def test_draws_several_answers_or_is_halted(chat: Chat, photo: Path) -> None:
+    settings = {"num_beams": 1, "temperature": 1.0}
+    drawn = chat.draw(photo, "what ?", 4, seed=1, **settings)
+    assert len(drawn) == 4
+    assert len(set(drawn)) > 1
+    assert drawn[0] == chat.chat(photo, "what ?", seed=1, **settings)
+    assert chat.draw(photo, "what ?", 4, halt=lambda: True, **settings) == []
+    with pytest.raises(UserError, match="would all be the same"):
+        chat.draw(photo, "what ?", 2, num_beams=1)

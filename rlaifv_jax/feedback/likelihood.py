@@ -22,6 +22,7 @@ from rlaifv_jax.fingerprint import model_fingerprint
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling import calls, forward
 from rlaifv_jax.sampling.forward import Forward
+from rlaifv_jax.sampling.load import Speaker
 
 
 def to_one_question(records: Sequence[Record]) -> list[Unit]:
@@ -31,7 +32,10 @@ def to_one_question(records: Sequence[Record]) -> list[Unit]:
 
 @dataclass
 class Likelihood:
-    """Log-probabilities of all answers under one model. See rlaifv_jax.feedback.stage.Stage."""
+    """Log-probabilities of all answers under one model. See rlaifv_jax.feedback.stage.Stage.
+
+    A record may hold `history`, the (question, answer) that came before its own.
+    """
 
     name: str
     model: str
@@ -45,16 +49,20 @@ class Likelihood:
         return {"model": self.model, **self.reading.settings}
 
     def load(self, source: Input) -> Mapping[str, Any]:
-        speaker = self.speaker = self.reading.open(self.model, f"best_of_n.{self.name}")
+        self.use(self.reading.open(self.model, f"best_of_n.{self.name}"))
+        return {
+            "weights": model_fingerprint(self.forward.params, self.speaker.dtype),
+            **self.speaker.prompter.identity,
+        }
+
+    def use(self, speaker: Speaker) -> None:
+        """Score under a model that is open."""
         prompter = speaker.prompter
+        self.speaker = speaker
         self.encoder = Encoder(
             speaker.tokenizer, prompter.template, prompter.processor, speaker.context, objective="sft"
         )
         self.forward = Forward.of(speaker)
-        return {
-            "weights": model_fingerprint(self.forward.params, speaker.dtype),
-            **speaker.prompter.identity,
-        }
 
     def units(self, shard: int, records: list[Record]) -> list[Unit]:
         return to_one_question(records)
@@ -98,7 +106,10 @@ class Likelihood:
 
     def _encode_one(self, record: Record, picture: Placement | None) -> Encoded | str:
         question = without_tags(self.encoder.template.image_tags, question_of(record, "an answer"))
-        turns = (Turn("user", question),)
+        before = [
+            turn for asked, said in record.get("history", ()) for turn in (Turn("user", asked), Turn("assistant", said))
+        ]
+        turns = (*before, Turn("user", question))
         try:
             return self.encoder.encode_with(Example(0, "", None, turns, (answer_of(record, "an answer"),)), picture)
         except BadRow as fault:

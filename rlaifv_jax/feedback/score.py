@@ -67,16 +67,20 @@ class Score:
         return {"model": self.model, **self.reading.settings, "prompt": self.prompt.fingerprint}
 
     def load(self, source: Input) -> Mapping[str, Any]:
-        self.speaker = self.reading.open(self.model, "score.model")
-        if not self.speaker.model.family.sees:
-            raise UserError(f"score.model: {self.model} is a language model; a labeler has to see the picture")
-        self.tokens = labeler.answer_tokens(self.speaker.prompter, f"score.model: {self.model}")
-        self.forward = Forward.of(self.speaker)
+        self.open("score.model")
         return {
             "weights": model_fingerprint(self.forward.params, self.speaker.dtype),
             **self.speaker.prompter.identity,
             "answer tokens": dict(zip(WORDS, self.tokens.ids, strict=True)),
         }
+
+    def open(self, key: str) -> None:
+        """Load the labeler. key: the setting that names it, for messages."""
+        self.speaker = self.reading.open(self.model, key)
+        if not self.speaker.model.family.sees:
+            raise UserError(f"{key}: {self.model} is a language model; a labeler has to see the picture")
+        self.tokens = labeler.answer_tokens(self.speaker.prompter, f"{key}: {self.model}")
+        self.forward = Forward.of(self.speaker)
 
     def units(self, shard: int, records: list[Record]) -> list[Unit]:
         """What is asked about one picture in one question's name."""
