@@ -22,6 +22,7 @@ from rlaifv_jax.clock import STARTED, Clock, first_start, memory
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.job import trained_parts
+from rlaifv_jax.machines import note_machine
 from rlaifv_jax.metrics import RunLog, named
 from rlaifv_jax.optim import Optim, schedule
 from rlaifv_jax.prepare import Run
@@ -54,6 +55,7 @@ class Journal:
         if self.main:
             resolved = run.config.to_dict()
             (run.output_dir / "config.json").write_text(json.dumps(resolved, indent=2))
+            note_machine(run.output_dir, start)
             self.log = RunLog(run.output_dir, start, run.config.wandb, resolved)
         lines = [json.loads(line) for line in self.log.timing.lines[-1:]] if self.log else []
         useful = lines[0].get("useful_seconds", 0.0) if lines else 0.0

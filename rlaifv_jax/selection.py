@@ -50,6 +50,7 @@ def by_labeler(model: Path, work: Path, config: Any) -> dict[str, float]:
     claims = [accepted for each in judged.values() for accepted in each]
     return {
         "score": sum(bool(each) and all(each) for each in judged.values()) / len(judged),
+        "answers": len(judged),
         "answers_with_a_rejected_claim": sum(not all(each) for each in judged.values()) / len(judged),
         "answers_without_a_claim": sum(not each for each in judged.values()) / len(judged),
         "answers_not_judged": (len(answers) - len(judged)) / len(answers),

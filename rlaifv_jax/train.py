@@ -11,6 +11,7 @@ directory this project wrote) and pairs (parquet, JSONL, hub id). Writes to outp
     weights/STEP/    models or adapters, ready to use   tensorboard/    both, as curves (not on gs://)
     reference/       log-probs of the starting model    bad_rows.jsonl  rows that were left out, and why
     cache/           lengths and hashes of the data, compiled programs
+    machines.json    devices and versions of every start
 
 SIGTERM or Ctrl-C: it ends behind the step in flight, saved, with status 0 or 130. Started again with the same config it
 goes on from the newest checkpoint, to the same result as an unbroken run.

@@ -64,6 +64,12 @@ def margin(scores: Mapping[str, float]) -> float:
     return (scores["yes"] + scores["Yes"]) - (scores["no"] + scores["No"])
 
 
+def yes_chance(scores: Mapping[str, float]) -> float:
+    """P(yes) of yes and no together; nan where a labeler gives neither any chance."""
+    yes, no = scores["yes"] + scores["Yes"], scores["no"] + scores["No"]
+    return yes / (yes + no) if yes + no else math.nan
+
+
 def accepts(scores: Mapping[str, float]) -> bool:
     """Whether a labeler's probabilities accept the claim; a tie does not."""
     return margin(scores) > 0

@@ -27,7 +27,7 @@ def write_thumbnail(image: str, data: Path | None, folder: Path) -> str | None:
     target = folder / f"{hashlib.sha256(encoded).hexdigest()[:20]}.jpg"
     if not target.exists():
         try:
-            picture = _small(encoded)
+            picture = small(encoded, LONGEST)
         except BROKEN:
             return None
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,11 +37,11 @@ def write_thumbnail(image: str, data: Path | None, folder: Path) -> str | None:
     return target.name
 
 
-def _small(encoded: bytes) -> Image.Image:
-    """Upright, as RGB, on white where it is transparent."""
+def small(encoded: bytes, longest: int) -> Image.Image:
+    """At most `longest` pixels on the longer side, upright, as RGB, on white where it is transparent."""
     with Image.open(io.BytesIO(encoded)) as source:
-        source.draft("RGB", (LONGEST, LONGEST))
+        source.draft("RGB", (longest, longest))
         picture = ImageOps.exif_transpose(source).convert("RGBA")
-    picture.thumbnail((LONGEST, LONGEST))
+    picture.thumbnail((longest, longest))
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB")

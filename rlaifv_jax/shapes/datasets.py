@@ -122,15 +122,12 @@ def write_pairs(
     return {"scenes": scenes, **pair_statistics(judged)}
 
 
-def write_heldout(path: str | Path, scenes: int, seed: int, split: str = "heldout", pixels: int = 48) -> None:
-    """Write evaluation scenes with the caption question; column `scene` is the ground truth as JSON.
-
-    `pixels` is the side of the pictures: the same scenes can be drawn large for a report.
-    """
+def write_heldout(path: str | Path, scenes: int, seed: int, split: str = "heldout") -> None:
+    """Write evaluation scenes with the caption question; column `scene` is the ground truth as JSON."""
     rows = []
     for index in range(scenes):
         scene, rng = scene_at(seed, split, index)
-        row = _picture(scene, rng, split, index, pixels)
+        row = _picture(scene, rng, split, index)
         rows.append(dict(row, question=DESCRIBE, scene=scene.to_json()))
     _write(path, rows, HELDOUT_SCHEMA)
 
@@ -148,10 +145,10 @@ def read_heldout(path: str | Path) -> list[HeldOut]:
     ]
 
 
-def _picture(scene: Scene, rng: np.random.Generator, split: str, index: int, pixels: int = 48) -> dict[str, Any]:
+def _picture(scene: Scene, rng: np.random.Generator, split: str, index: int) -> dict[str, Any]:
     """The columns every file has: the rendered image and the names that identify it."""
     path = f"{NAME}/{split}/{index:06d}.png"
-    image = {"bytes": encode_png(render(scene, rng, pixels)), "path": path}
+    image = {"bytes": encode_png(render(scene, rng)), "path": path}
     return {
         "ds_name": NAME,
         "image": image,

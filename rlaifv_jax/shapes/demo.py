@@ -11,8 +11,9 @@ choose among checkpoints, on scenes kept for that, and to measure, on scenes tha
     rounds/            as rlaifv_jax.iterate writes them: answers, claims, scores, pairs, training runs, state.json
     questions.jsonl    what was asked, about pictures/
     heldout/           the scenes that are measured on, and 16 captions of each for the best of N
+    heldout/judged/    the labeler's verdicts on all that was said about them
     captions.jsonl     what was said about every held-out scene, from round to round
-    summary.json       the numbers      chart.png  the same to look at      examples.png  four scenes with captions
+    summary.json       the numbers      report.html  all of it to look at, as rlaifv_jax.report writes it
 
 What an earlier demo left in DIR (out/demo) is replaced: it always starts from scratch.
 """
@@ -22,7 +23,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,7 @@ WRITTEN = (
     "questions.jsonl",
     "captions.jsonl",
     "summary.json",
-    "chart.png",
-    "examples.png",
+    "report.html",
 )
 MARK = ".demo"  # tells that all this is a demo's
 SHOWN = 8  # the N in the table
@@ -49,9 +48,9 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     from rlaifv_jax import parallel
     from rlaifv_jax.iterate import iterate
     from rlaifv_jax.records.shards import read_shards
+    from rlaifv_jax.report.__main__ import write_report
     from rlaifv_jax.shapes import agreement, best, heldout
     from rlaifv_jax.shapes.ask import write_questions
-    from rlaifv_jax.shapes.chart import draw_chart
 
     parallel.initialize()
     started = time.perf_counter()
@@ -75,6 +74,7 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     examples = heldout.unseen(output / "heldout" / "heldout.parquet", held_out, seed)
     captions = {name: heldout.describe(model, examples) for name, model in models.items()}
     measured = {name: heldout.judge(examples, said) for name, said in captions.items()}
+    _judge(config.feedback, output / "heldout", {str(models[name]): said for name, said in captions.items()})
 
     # ------------------------------------------------------------------ the best of N answers of the base model
     newest = list(models.values())[-1]
@@ -98,8 +98,6 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
     )
 
     # ------------------------------------------------------------------ the result
-    draw_chart(output / "chart.png", {name: measured[name] for name in models}, best.NUMBERS, curves)
-    _draw_examples(output / "examples.png", seed, examples, captions)
     with open(output / "captions.jsonl", "w") as file:
         for place, example in enumerate(examples):
             said = {name: texts[place] for name, texts in captions.items()}
@@ -124,9 +122,9 @@ def demo(output: Path, seed: int, scenes: int, held_out: int) -> dict[str, Any]:
         f"\nThe labeler was right about {agreement.overall(right):.1%} of {sum(of for _, of in right.values())} claims."
     )
     print(f"{summary['seconds']:.0f} seconds. Everything is in {output}:")
-    print("  chart.png       these numbers, and the best of N       examples.png  four scenes that were wrong before")
     print("  captions.jsonl  all captions        summary.json  the numbers        rounds/  everything in between")
     print(f"  {newest.relative_to(output)}  the new model; chat, convert and training take it")
+    print(f"Open {write_report(str(output))} in a browser: curves, and scenes before and after.")
     return summary
 
 
@@ -135,17 +133,22 @@ def _pairs(output: Path, number: int) -> int:
     return int(report["counts"]["pairs"])
 
 
-def _draw_examples(file: Path, seed: int, examples: Sequence[Any], captions: dict[str, list[str]]) -> None:
-    from rlaifv_jax.shapes.datasets import read_heldout, write_heldout
-    from rlaifv_jax.shapes.examples import choose_examples, draw_examples
+def _judge(config: Any, folder: Path, captions: dict[str, list[str]]) -> None:
+    """Ask the labeler about the claims of captions, by model, of the questions in `folder`: as answers of anybody."""
+    from rlaifv_jax.feedback.chain import Feedback
 
-    shown = choose_examples(examples, captions["base"])
-    large = file.with_name(".large.parquet")
-    write_heldout(large, max(shown) + 1, seed, pixels=192)
-    pictures = read_heldout(large)
-    large.unlink()
-    columns = [(name.replace("_", " "), [texts[k] for k in shown]) for name, texts in captions.items()]
-    draw_examples(file, [pictures[k] for k in shown], columns)
+    asked = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
+    with open(folder / "captions.jsonl", "w") as file:
+        for place, question in enumerate(asked):
+            for number, (model, texts) in enumerate(captions.items()):
+                answer = {"question_id": place * len(captions) + number, "answer": texts[place], "model_path": model}
+                file.write(json.dumps(question | answer) + "\n")
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.output_dir, config.candidates = str(folder / "judged"), str(folder / "captions.jsonl")
+    stages = Feedback(config)
+    for stage in (stages.divide, stages.question, stages.score):
+        stage()
 
 
 def _clear(output: Path) -> None:

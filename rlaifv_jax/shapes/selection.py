@@ -14,4 +14,4 @@ def measure(model: Path, work: Path, config: Any) -> dict[str, float]:
     examples = heldout.unseen(work / "scenes.parquet", SCENES, config.seed, "validation")
     found = heldout.judge(examples, heldout.describe(model, examples))
     rates = {name: getattr(found, name) for name in heldout.RATES}
-    return {"score": found.recall - found.response_hallucination, **rates}
+    return {"score": found.recall - found.response_hallucination, "answers": found.n, **rates}

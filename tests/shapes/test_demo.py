@@ -103,8 +103,12 @@ def test_a_demo_of_few_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     assert "captions with a false claim" in said
     assert "round 2" in said
-    for picture in ("chart.png", "examples.png"):
-        assert (output / picture).read_bytes().startswith(b"\x89PNG")
+    assert str(output / "report.html") in said
+    page = (output / "report.html").read_text()
+    assert all(
+        f">{name}</h2>" in page for name in ("Hallucination", "Before and after", "Training", "Claims and pairs")
+    )
+    assert "have both answered 20 questions" in page
 
 
 def test_the_smoke_test() -> None:

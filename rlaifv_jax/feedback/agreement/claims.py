@@ -11,7 +11,7 @@ import numpy as np
 from rlaifv_jax.data.tables import open_table
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.fields import Record, find, owner_of, shortly
-from rlaifv_jax.feedback.rules import WORDS, accepts
+from rlaifv_jax.feedback.rules import WORDS, accepts, yes_chance
 from rlaifv_jax.records.shards import records_per_second
 from rlaifv_jax.records.source import Input
 
@@ -134,14 +134,13 @@ def _same(paths: Sequence[str], row: int, records: Sequence[Record | None]) -> d
 
 
 def _chance(record: Record, path: str, row: int) -> float:
-    """P(yes) of yes and no together; nan for an error, and where a labeler gives neither any chance."""
+    """See `yes_chance`; nan for an error, too."""
     if record.get("error"):
         return float("nan")
     scores = record.get("scores")
     if not isinstance(scores, Mapping) or not all(isinstance(scores.get(word), int | float) for word in WORDS):
         raise UserError(f"{path}, record {row}: has scores {shortly(scores)}, not those of {', '.join(WORDS)}")
-    yes, no = scores["yes"] + scores["Yes"], scores["no"] + scores["No"]
-    return yes / (yes + no) if yes + no else float("nan")
+    return yes_chance(scores)
 
 
 def _names(models: Sequence[str], paths: Sequence[str]) -> list[str]:

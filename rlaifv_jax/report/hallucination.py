@@ -1,0 +1,149 @@
+"""Hallucination by round and checkpoint: what the rounds measured, and the summary of a demo."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.report.charts import Chart, Line
+from rlaifv_jax.report.find import Found
+from rlaifv_jax.report.reading import Json, is_number, read_object
+
+NORMAL = 1.959963984540054  # quantile 0.975 of the normal distribution
+
+# Numbers of rlaifv_jax.selection and rlaifv_jax.shapes.selection: title, whether a share of answers (which the interval
+# is for), whether it belongs into the figure for papers.
+KNOWN: Mapping[str, tuple[str, bool, bool]] = {
+    "response_hallucination": ("Answers with a false claim", True, True),
+    "answers_with_a_rejected_claim": ("Answers with a rejected claim", True, True),
+    "mention_hallucination": ("Claims that are false", False, False),
+    "claims_rejected": ("Claims that are rejected", False, False),
+    "recall": ("True things that are stated", False, False),
+    "answers_without_a_claim": ("Answers without a claim", True, False),
+}
+INTERVAL = "Bars: 95 % of Wilson's interval over {} answers; they tell nothing of other seeds."
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A checkpoint of a round and its numbers. chosen: whether the next round starts from it."""
+
+    round: int
+    step: str
+    values: Mapping[str, float]
+    chosen: bool
+
+    @property
+    def name(self) -> str:
+        return f"round {self.round}, step {self.step}"
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """Wilson's interval (1927) at 95 % of a share of `count` independent things; count above 0."""
+    z2 = NORMAL**2 / count
+    middle = (share + z2 / 2) / (1 + z2)
+    half = NORMAL / (1 + z2) * math.sqrt(share * (1 - share) / count + z2 / (4 * count))
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
+
+
+def read_rounds(found: Found) -> list[Json]:
+    """The accounts of all rounds. Raises `UserError` where state.json is damaged."""
+    rounds = []
+    for place in found.rounds:
+        file = place.directory / "state.json"
+        state = read_object(file)
+        if not isinstance(state.get("rounds"), list) or not all(isinstance(one, dict) for one in state["rounds"]):
+            raise UserError(f"{file} has no list of rounds; restore it, or move it away")
+        rounds += state["rounds"]
+    return rounds
+
+
+def measured(rounds: Sequence[Json]) -> list[Measured]:
+    """Every checkpoint that has numbers, in order."""
+    return [
+        Measured(number, step, values, str(account.get("chosen")) == step)
+        for number, account in enumerate(rounds, 1)
+        for step, values in sorted((account.get("measured") or {}).items(), key=lambda item: int(item[0]))
+        if isinstance(values, dict) and all(map(is_number, values.values()))
+    ]
+
+
+def by_checkpoint(checkpoints: Sequence[Measured]) -> list[Chart]:
+    """Charts of all known numbers, a line a round; of `score` where none is known."""
+    there = {name for each in checkpoints for name in each.values}
+    names = [name for name in KNOWN if name in there] or (["score"] if "score" in there else [])
+    return [_checkpoints(name, [each for each in checkpoints if name in each.values]) for name in names]
+
+
+def _checkpoints(name: str, checkpoints: Sequence[Measured]) -> Chart:
+    title, of_answers, main = KNOWN.get(name, (f"Selection's {name}", False, True))
+    lines = []
+    for round in sorted({each.round for each in checkpoints}):
+        places = [place for place, each in enumerate(checkpoints) if each.round == round]
+        values = [checkpoints[place].values[name] for place in places]
+        counts = [checkpoints[place].values.get("answers", 0) for place in places] if of_answers else []
+        lines.append(_line(f"round {round}", places, values, counts, round - 1))
+    several = len({each.round for each in checkpoints}) > 1
+    ticks = [f"{f'{each.round}: ' if several else ''}{each.step}{' ★' if each.chosen else ''}" for each in checkpoints]
+    answers = {int(each.values["answers"]) for each in checkpoints if "answers" in each.values}
+    note = f"{'Round: step' if several else 'Step'}; ★ is the checkpoint that was chosen."
+    if lines[0].low is not None:
+        note += " " + INTERVAL.format(_range(answers))
+    return Chart(f"{title}, by checkpoint", "step", tuple(lines), tuple(ticks), name in KNOWN, note, main)
+
+
+def stages(summary: Json) -> list[Chart]:
+    """Of a demo: rates on scenes that nobody has seen, from model to model."""
+    models = {name.replace("_", " "): values for name, values in _objects(summary.get("stages"))}
+    charts = []
+    count = summary.get("held_out_scenes") or 0
+    for name, (title, of_answers, main) in KNOWN.items():
+        if models and all(is_number(values.get(name)) for values in models.values()):
+            values = [float(each[name]) for each in models.values()]
+            line = _line("models", range(len(models)), values, [count] * len(values) if of_answers else [], 0, "points")
+            note = INTERVAL.format(count) if of_answers else f"Of {count} held-out scenes."
+            charts.append(Chart(f"{title}, by model", "model", (line,), tuple(models), True, note, main))
+    return charts
+
+
+def best_of_n(summary: Json) -> list[Chart]:
+    """Of a demo: rates of the best of N answers, by way of choosing."""
+    count = summary.get("held_out_scenes") or 0
+    ways = [(way, values) for way, values in _objects(summary.get("best_of_n")) if all(map(is_number, values.values()))]
+    if not ways:
+        return []
+    lines = [
+        Line(
+            f"chosen by {way}",
+            np.array([float(n) for n in values]),
+            np.array(list(values.values()), float),
+            series,
+            "dashed" if series else "line",
+        )
+        for series, (way, values) in enumerate(ways)
+    ]
+    note = f"The best of N answers that the starting model draws, {count} held-out scenes."
+    return [Chart("Answers with a false claim, best of N", "N", tuple(lines), (), True, note, logarithmic=True)]
+
+
+def _objects(value: object) -> Iterator[tuple[str, Json]]:
+    for name, each in value.items() if isinstance(value, dict) else ():
+        if isinstance(each, dict):
+            yield str(name), each
+
+
+def _line(
+    label: str, x: Sequence[int], y: Sequence[float], counts: Sequence[float], series: int, style: str = "line"
+) -> Line:
+    """With an interval where it is known of how many answers each value is a share."""
+    low, high = None, None
+    if counts and all(count > 0 for count in counts):
+        found = np.array([wilson(value, count) for value, count in zip(y, counts, strict=True)])
+        low, high = found[:, 0], found[:, 1]
+    return Line(label, np.array(x, float), np.array(y, float), series, style, low, high)
+
+
+def _range(counts: set[int]) -> str:
+    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
