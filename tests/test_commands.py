@@ -12,7 +12,10 @@ HEAVY = ("jax", "torch", "transformers", "datasets", "orbax")
 
 @pytest.mark.parametrize(
     "module",
-    ["rlaifv_jax.train", "rlaifv_jax.logprobs", "rlaifv_jax.generate", "rlaifv_jax.chat", "convert", "launch.cloud"],
+    [
+        *("rlaifv_jax.train", "rlaifv_jax.logprobs", "rlaifv_jax.generate", "rlaifv_jax.chat", "rlaifv_jax.view"),
+        *("convert", "launch.cloud"),
+    ],
 )
 def test_help_teaches_without_loading_jax(module):
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """Claims of answers: which there are, where they stand, what a labeler says of them."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from rlaifv_jax.feedback import prompts
 from rlaifv_jax.feedback.fields import Record
 from rlaifv_jax.feedback.functions import Named
 from rlaifv_jax.feedback.reading import Reading
+from rlaifv_jax.feedback.rules import yes_chance
 from rlaifv_jax.feedback.score import Score
 
 
 @dataclass(frozen=True)
 class Claim:
-    """p: P(yes) + P(Yes), by the labeler; None where it could not be asked, and `error` says why."""
+    """p: P(yes) of yes and no together, by the labeler; None where it could not be asked, and `error` says why."""
 
     text: str
     question: str
@@ -69,7 +71,8 @@ class Labeler:
 def _claim(text: str, question: str, verdict: Record) -> Claim:
     if "error" in verdict:
         return Claim(text, question, None, verdict["error"])
-    return Claim(text, question, verdict["scores"]["yes"] + verdict["scores"]["Yes"])
+    chance = yes_chance(verdict["scores"])
+    return Claim(text, question, 0.0 if math.isnan(chance) else chance)
 
 
 def located(question: str, answer: str, claims: Sequence[Claim]) -> tuple[list[Piece], list[int]]:

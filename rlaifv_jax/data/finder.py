@@ -23,9 +23,16 @@ class Pictures:
     Args:
       folders: where relative paths may start, in this order ("" is the working directory).
       elsewhere: asked last, for records that name no picture, or none that is there; may raise `BadRow`.
+      within: as `read_image` takes it.
     """
 
-    def __init__(self, folders: Sequence[str | None], elsewhere: Elsewhere | None = None):
+    def __init__(
+        self,
+        folders: Sequence[str | None],
+        elsewhere: Elsewhere | None = None,
+        within: Sequence[str] | None = None,
+    ):
+        self.within = within
         self.folders = list(dict.fromkeys(folder for folder in folders if folder is not None)) or [""]
         self.elsewhere = elsewhere
 
@@ -43,7 +50,7 @@ class Pictures:
         missing: BadRow | None = None
         for folder in self.folders:
             try:
-                if (data := read_image(names, folder)) is not None:
+                if (data := read_image(names, folder, self.within)) is not None:
                     return data
             except BadRow as fault:
                 missing = missing or fault

@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import fsspec
@@ -57,7 +59,7 @@ def open_table(path: str | os.PathLike[str] | Sequence[str], split: str = "train
     named = len(paths) == 1 and HUB_ID.fullmatch(paths[0]) and not paths[0].endswith(ENDINGS)
     if named and not os.path.exists(paths[0]):
         return _open_hub(paths[0], split)
-    files = [file for p in paths for file in _expand(p)]
+    files = [file for p in paths for file in find_files(p)]
     kinds = {os.path.splitext(file)[1] for file in files}
     if kinds == {".parquet"}:
         return ArrowTable.from_parquet(files, name)
@@ -91,7 +93,7 @@ class ArrowTable:
             raise
         except Exception as error:
             cause = error.__cause__ or error
-            raise UserError(f"data: {name} cannot be read as Parquet: {_first_line(cause)}") from None
+            raise UserError(f"data: {name} cannot be read as Parquet: {first_line(cause)}") from None
         parents = {os.path.dirname(file) for file in files}
         folder = parents.pop() if len(parents) == 1 else _common_folder(parents)
         return cls(dataset, name, _identity(files), folder)
@@ -132,29 +134,31 @@ class JsonTable:
         self._files = tuple(files)
         self._arrays: dict[int, list[Any]] = {}
         self._array_files: set[int] = set()
-        places = [place for number in range(len(files)) for place in self._find_rows(number)]
-        self._places = np.asarray(places, np.int64).reshape(-1, 2)  # (file, byte offset or index in its array)
+        places = array("q")
+        for number in range(len(files)):
+            places.extend(chain.from_iterable(self._find_rows(number)))
+        self._places = np.asarray(places).reshape(-1, 2)  # int64: file, byte offset or index in its array
         self.columns = tuple(self.row(0)) if len(self._places) else ()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_arrays": {}}  # read again where it is needed
 
-    def _find_rows(self, file: int) -> Iterable[tuple[int, int]]:
-        with _open(self._files[file]) as stream:
+    def _find_rows(self, file: int) -> Iterator[tuple[int, int]]:
+        with open_file(self._files[file]) as stream:
             if stream.read(4096).lstrip()[:1] == b"[":
                 self._array_files.add(file)
-                return [(file, index) for index in range(len(self._array(file)))]
+                yield from ((file, index) for index in range(len(self._array(file))))
+                return
             stream.seek(0)
-            places, offset = [], 0
+            offset = 0
             for line in stream:
                 if line.strip():
-                    places.append((file, offset))
+                    yield file, offset
                 offset += len(line)
-            return places
 
     def _array(self, file: int) -> list[Any]:
         if file not in self._arrays:
-            with _open(self._files[file]) as stream:
+            with open_file(self._files[file]) as stream:
                 self._arrays[file] = self._parse(stream.read(), file, "the array")
         return self._arrays[file]
 
@@ -173,7 +177,7 @@ class JsonTable:
         if file in self._array_files:
             record = self._array(file)[place]
         else:
-            with _open(self._files[file]) as stream:
+            with open_file(self._files[file]) as stream:
                 stream.seek(place)
                 record = self._parse(stream.readline(), file, f"row {number}")
         if not isinstance(record, dict):
@@ -206,7 +210,7 @@ def _column(values: list[Any]) -> pa.Array:
 def _parquet_rows(file: str) -> int:
     import pyarrow.parquet
 
-    with _open(file) as stream:
+    with open_file(file) as stream:
         return pyarrow.parquet.read_metadata(stream).num_rows
 
 
@@ -217,7 +221,7 @@ def _common_folder(folders: Iterable[str]) -> str:
     return protocol + os.path.commonpath([folder.removeprefix(protocol) for folder in folders])
 
 
-def _open(file: str) -> Any:
+def open_file(file: str) -> Any:
     return fsspec.open(file, "rb").open() if "://" in file else open(file, "rb")
 
 
@@ -227,17 +231,17 @@ def _open_hub(name: str, split: str) -> ArrowTable:
     try:
         dataset = datasets.load_dataset(name, split=split)
     except Exception as error:
-        raise UserError(f"data: no file or folder {name!r} here, and the hub says: {_first_line(error)}") from None
+        raise UserError(f"data: no file or folder {name!r} here, and the hub says: {first_line(error)}") from None
     return ArrowTable(dataset, name, dataset._fingerprint, None)
 
 
-def _expand(path: str) -> list[str]:
+def find_files(path: str) -> list[str]:
     """The data files that a path stands for."""
     try:
         files, root = fsspec.core.url_to_fs(path)
         there = files.exists(root)
     except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"data: {path} cannot be reached: {_first_line(error)}") from None
+        raise UserError(f"data: {path} cannot be reached: {first_line(error)}") from None
     local = "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
     if not there and any(letter in path for letter in "*?["):
         found = files.glob(root)
@@ -266,5 +270,5 @@ def _identity(files: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,13 +14,19 @@ from rlaifv_jax.feedback.rules import Pair
 
 RATIOS = np.arange(0, 1, 0.02)
 Lengths = Sequence[tuple[int, int]]  # of chosen and rejected
+GAPS: dict[str, Callable[[int, int], int]] = {  # of those two: words that are too many or too few
+    "one_sided": lambda chosen, rejected: rejected - chosen,
+    "two_sided": lambda chosen, rejected: abs(rejected - chosen),
+}
 
 
 class Balanced(NamedTuple):
-    """places: what is kept, ascending. about: how it was decided."""
+    """places: what is kept, ascending. about: how it was decided. ratio: largest share of the rejected answer's length
+    by which those that are kept differ, None where there is none."""
 
     places: list[int]
     about: str
+    ratio: float | None = None
 
 
 def keep_all(lengths: Lengths, tolerance: float) -> Balanced:
@@ -34,7 +40,7 @@ def one_sided(lengths: Lengths, tolerance: float) -> Balanced:
     A pair goes when (rejected - chosen) / rejected is above a ratio; of the ratios 0, 0.02, … 0.98 the first is taken
     for which the mean lengths of what stays are closest, relative to the rejected answers' mean.
     """
-    tried = _try(lengths, lambda chosen, rejected: rejected - chosen)
+    tried = _try(lengths, GAPS["one_sided"])
     return _told(min(tried, key=lambda found: found.distance), "shorter") if tried else NOTHING
 
 
@@ -44,7 +50,7 @@ def two_sided(lengths: Lengths, tolerance: float) -> Balanced:
     The largest ratio is taken for which the means differ by `tolerance` at most (of the rejected answers'), so that few
     pairs go; if there is none, the first with the closest means.
     """
-    tried = _try(lengths, lambda chosen, rejected: abs(rejected - chosen))
+    tried = _try(lengths, GAPS["two_sided"])
     if not tried:
         return NOTHING
     close = [found for found in tried if found.distance <= tolerance]
@@ -80,7 +86,7 @@ def within(lengths: Lengths, ratio: float, gap: Callable[[int, int], int]) -> li
 
 def _told(found: _Tried, how: str) -> Balanced:
     about = f"chosen answers are {how} by {found.ratio:.0%} at most, means differ by {found.distance:.1%}"
-    return Balanced(found.places, about)
+    return Balanced(found.places, about, found.ratio)
 
 
 NOTHING = Balanced([], "nothing is left at any ratio")
@@ -91,10 +97,10 @@ BALANCES: dict[str, Callable[[Lengths, float], Balanced]] = {
 }
 
 
-def balance(pairs: Sequence[Pair], kind: str, tolerance: float, counts: Counter[str]) -> tuple[list[Pair], str]:
-    """The pairs that stay, and a sentence on how. kind: a key of BALANCES. tolerance: see `two_sided`."""
+def balance(pairs: Sequence[Pair], kind: str, tolerance: float, counts: Counter[str]) -> tuple[list[Pair], Balanced]:
+    """The pairs that stay, and how that was decided. kind: a key of BALANCES. tolerance: see `two_sided`."""
     different = [pair for pair in pairs if pair.chosen.answer.strip() != pair.rejected.answer.strip()]
     counts["pairs of twice the same text"] = len(pairs) - len(different)
     found = BALANCES[kind]([pair.words for pair in different], tolerance)
     counts["pairs left out for the balance of lengths"] = len(different) - len(found.places)
-    return [different[place] for place in found.places], found.about
+    return [different[place] for place in found.places], found

@@ -1,7 +1,7 @@
 """Answers with claims and the labeler's feedback on them → answers that rules can compare."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,11 @@ class Answer:
     heard: int = 0
     faulty: bool = False
 
+    def judged(self) -> Judged:
+        """As the rules take it."""
+        owner, verdicts = self.owner, tuple(self.verdicts)
+        return Judged(self.row, owner.group, owner.question, self.text, self.claims, verdicts, owner.picture)
+
 
 def judge(answers: Iterable[Record], feedback: Iterable[Record], counts: Counter[str]) -> list[Judged]:
     """Bring answers and verdicts together; counts gets what was found and what was left out.
@@ -35,7 +40,16 @@ def judge(answers: Iterable[Record], feedback: Iterable[Record], counts: Counter
     Raises:
       UserError: an answer without a question or a text, or feedback without scores.
     """
-    kept = _answers(answers, counts)
+    kept = read_answers(answers, counts)
+    for _ in hear(kept, feedback, counts):
+        pass
+    counts["answers with a claim that has an error"] = sum(answer.faulty for answer in kept)
+    counts["answers without verdicts"] = sum(not answer.heard for answer in kept)
+    return [answer.judged() for answer in kept if answer.verdicts and not answer.faulty]
+
+
+def hear(kept: Sequence[Answer], feedback: Iterable[Record], counts: Counter[str]) -> Iterator[tuple[Answer, Record]]:
+    """Let answers have their verdicts, one after the other; yields each with the answer that it belongs to."""
     ids = Counter(answer.id for answer in kept)
     named: dict[tuple[str, str | None], list[Answer]] = defaultdict(list)
     for answer in kept:
@@ -48,22 +62,9 @@ def judge(answers: Iterable[Record], feedback: Iterable[Record], counts: Counter
         if same is None:
             counts["claims about answers that are not there"] += 1
         else:
-            _hear(next((one for one in same if one.heard < len(one.claims)), same[-1]), record, counts)
-    counts["answers with a claim that has an error"] = sum(answer.faulty for answer in kept)
-    counts["answers without verdicts"] = sum(not answer.heard for answer in kept)
-    return [
-        Judged(
-            answer.row,
-            answer.owner.group,
-            answer.owner.question,
-            answer.text,
-            answer.claims,
-            tuple(answer.verdicts),
-            answer.owner.picture,
-        )
-        for answer in kept
-        if answer.verdicts and not answer.faulty
-    ]
+            owner = next((one for one in same if one.heard < len(one.claims)), same[-1])
+            _hear(owner, record, counts)
+            yield owner, record
 
 
 def _hear(answer: Answer, record: Record, counts: Counter[str]) -> None:
@@ -89,7 +90,7 @@ def _is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1.01
 
 
-def _answers(records: Iterable[Record], counts: Counter[str]) -> list[Answer]:
+def read_answers(records: Iterable[Record], counts: Counter[str]) -> list[Answer]:
     """Those that can be used."""
     kept: list[Answer] = []
     asked: set[Owner] = set()

@@ -124,11 +124,11 @@ def _write(answers: Input, feedback: Input, directory: Path, making: Making, pic
     written = _write_rows(rows, directory, making.shard_rows)
     counts["pairs"] = written
     found = [f"{count} {what}" for what, count in counts.items() if count]
-    report = {"counts": dict(counts), "balance": how, **statistics(pairs)}
+    report = {"counts": dict(counts), "balance": how.about, "ratio": how.ratio, **statistics(pairs)}
     write_whole(directory / "report.json", [json.dumps(report, indent=2) + "\n"])
     if not written:
         raise UserError(f"pairs: not one pair is left: {'; '.join(found)}")
-    return [f"{written} pairs; {how}", *found[:-1]]
+    return [f"{written} pairs; {how.about}", *found[:-1]]
 
 
 def statistics(pairs: Sequence[Pair]) -> dict[str, float]:

@@ -49,7 +49,7 @@ def _inline(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
-def _digest(name: str) -> str:
+def digest(name: str) -> str:
     """By which a page's policy knows the script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(_inline(name).encode()).digest()).decode()
 
@@ -57,7 +57,7 @@ def _digest(name: str) -> str:
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_ENVIRONMENT.globals |= {"inline": _inline, "digest": _digest}
+_ENVIRONMENT.globals |= {"inline": _inline, "digest": digest}
 _ENVIRONMENT.filters["number"] = number
 # JSON.parse takes no NaN; keys keep their order. The filter also escapes <, > and &, so that no text ends its element.
 _ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}

@@ -39,6 +39,7 @@ def test_balance_00() -> None:
     found = one_sided(FIVE, 0)
     assert found.places == [0, 1, 2, 3]  # means 11 against 10
     assert found.about == "chosen answers are shorter by 50% at most, means differ by 10.0%"
+    assert found.ratio == 0.5
 
 
 def test_balance_01() -> None:

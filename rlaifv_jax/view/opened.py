@@ -1,0 +1,25 @@
+"""From a path to the set that it names."""
+
+import os
+
+from rlaifv_jax.data.tables import HUB_ID
+from rlaifv_jax.errors import UserError
+from rlaifv_jax.view.entry import Set
+from rlaifv_jax.view.feedback import FeedbackSet, is_feedback
+from rlaifv_jax.view.table import TableSet
+
+
+def open_set(path: str, images: str | None = None) -> Set:
+    """images: folder below which pictures may lie, beside `path`.
+
+    Raises `UserError` where there is nothing that can be shown.
+    """
+    if images is not None and "://" not in images and not os.path.isdir(images):
+        raise UserError(f"--images: {images} is no folder")
+    if is_feedback(path):
+        return FeedbackSet(path, images)
+    if HUB_ID.fullmatch(path) and not os.path.exists(path) and not path.endswith((".parquet", ".json", ".jsonl")):
+        raise UserError(
+            f"there is no {path}; a dataset of the hub is downloaded first: hf download --repo-type dataset {path}"
+        )
+    return TableSet(path, images)
