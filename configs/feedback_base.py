@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
-    config.output_dir = "out/feedback"  # gets a directory for each stage; on a disk that all processes share
+    config.output_dir = "out/feedback"  # gets a directory for each stage; gs://… or on a disk that all processes share
     config.shard_answers = 1000  # answers in a file
 
     # What to judge: answers that rlaifv_jax.generate or the original has written. Without them `all` makes some first,

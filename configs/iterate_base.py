@@ -8,7 +8,7 @@ from configs import base, feedback_base
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # round r uses seed + r for answers, pairs and the order of training
-    config.output_dir = "out/iterate"  # on a disk that all processes share; gets a directory for each round
+    config.output_dir = "out/iterate"  # gs://… or on a disk that all processes share; gets a directory for each round
     config.rounds = 4
     config.model = ConfigDict({"path": "", "vision_path": ""})  # what the first round starts from
 

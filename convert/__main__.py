@@ -25,6 +25,7 @@ from typing import Any
 
 from rlaifv_jax.cli import guard
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import fault, is_remote
 
 SHARD_SIZE = "5GB"
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -122,8 +123,8 @@ def run(arguments: Any) -> None:
 
         import_model(checkpoint, arguments.destination, arguments.template)
     else:
-        if "://" in arguments.destination:
-            raise UserError("export writes to a local directory; copy it to the cloud afterwards")
+        if is_remote(arguments.destination):
+            raise UserError("export writes to a local directory; copy it to the cloud (gcloud storage cp -r)")
         if arguments.adapter:
             from convert.adapter_files import export_adapter
 
@@ -157,7 +158,7 @@ def main() -> None:
         except BrokenPipeError:  # for `guard`
             raise
         except (OSError, ImportError) as error:  # of DST or SRC; what a gs:// path needs is not installed
-            raise UserError(str(error)) from None
+            raise fault(error) or UserError(str(error)) from None
 
     sys.exit(guard(command))
 

@@ -7,6 +7,7 @@ from typing import Any
 from convert.adapters import OTHERS
 from rlaifv_jax.data.tables import HUB_ID
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import is_remote
 
 SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", OTHERS]
 
@@ -19,6 +20,11 @@ def local_directory(path: Any, key: str) -> Path:
     Raises:
       UserError: neither here nor to be had from the hub.
     """
+    if is_remote(path):
+        raise UserError(
+            f"{key}: {path} holds no model of this project, and no other can be read in the cloud; write it there by "
+            f"python -m convert import MODEL {path}"
+        )
     directory = Path(path)
     if os.path.isdir(directory):
         return directory

@@ -33,6 +33,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.blueprint import Blueprint, Params, blueprint, flat
 from rlaifv_jax.models.families import Family, family_of, is_original, tower_of
 from rlaifv_jax.models.hf_config import KNOWN_TOWERS, Json, Section, image_statistics, read_json
+from rlaifv_jax.places import is_remote
 
 # Small files that travel with a model.
 ASSET_SUFFIXES = (".json", ".model", ".jinja", ".txt", ".py")  # code that transformers may run, and nobody here does
@@ -180,7 +181,7 @@ def open_model(
 
 def _adapter_in_the_cloud(path: Any) -> Path | None:
     """A local copy of adapters at gs://…; None for anything else."""
-    return local_assets(path) if "://" in str(path) and (epath.Path(path) / ADAPTER_CONFIG).exists() else None
+    return local_assets(path) if is_remote(path) and (epath.Path(path) / ADAPTER_CONFIG).exists() else None
 
 
 def _no_separate_tower(directory: Any, family: Family) -> UserError:
@@ -206,7 +207,7 @@ def import_model(source: StoredModel, directory: Any, template: str | None = Non
 
     An older `directory` is replaced: at the end, or at the beginning in the cloud, which knows no renaming.
     """
-    if "://" in str(directory):
+    if is_remote(directory):
         clear(directory)
         _write_model(source, directory, template)
     else:

@@ -9,7 +9,6 @@ TensorStore, which, other than Orbax, can read a single layer of a stacked array
 """
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from convert.orbax_leaf import OrbaxLeaf, check_chunks, damaged
 from convert.tensors import DTYPES
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.models.hf_config import Json, read_json
+from rlaifv_jax.places import entries, fault, is_remote, place, scratch
 
 FORMAT = 1
 NOTES = "rlaifv.json"
@@ -60,7 +60,7 @@ def is_orbax_dir(path: Any) -> bool:
             raise UserError(f"{directory}: has no finished {PARAMS}/: its writing was interrupted; write it again")
         return (directory / NOTES).exists()
     except ImportError as error:  # gs:// without gcsfs
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise fault(error) or UserError(f"{path} cannot be read: {error}") from None
 
 
 def is_unfinished(path: Any) -> bool:
@@ -177,7 +177,7 @@ def store_spec(params: epath.Path, path: str, metadata: Json) -> Json:
     name = path.replace("/", ".")
 
     def place(tail: str) -> Any:
-        if "://" in str(params):
+        if is_remote(params):
             return f"{params}/{tail}"
         return {"driver": "file", "path": f"{Path(params).absolute()}/{tail}"}
 
@@ -188,14 +188,13 @@ def store_spec(params: epath.Path, path: str, metadata: Json) -> Json:
 
 def local_assets(directory: Any) -> Path:
     """A local directory with the same small files, for libraries that know no gs://."""
-    source = epath.Path(directory)
-    if "://" not in str(source):
-        return Path(source)
-    local = Path(tempfile.mkdtemp(prefix="rlaifv-model-"))
-    for file in source.iterdir():
+    if not is_remote(directory):
+        return Path(directory)
+    copy = scratch("model")
+    for file in entries(place(directory)):
         if file.is_file():
-            (local / file.name).write_bytes(file.read_bytes())
-    return local
+            (copy / file.name).write_bytes(file.read_bytes())
+    return copy
 
 
 def clear(directory: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlaifv_jax.chat_server import whole_text
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import refused
 
 
 def find(data: Path, *names: str) -> Path:
@@ -38,7 +39,7 @@ def read_bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+        raise refused(f"{file} cannot be read", error) from None
 
 
 def rows_of(content: bytes, file: Path) -> list[dict[str, Any]]:
@@ -109,7 +110,7 @@ def make_folder(folder: Path, key: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{key}: {folder} cannot be a folder: {error.strerror}") from None
+        raise refused(f"{key}: {folder} cannot be a folder", error) from None
 
 
 def picture_of(data: Path, address: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from eval.generation import ENGINES, Generation
 from rlaifv_jax.data.images import ASPECT_RATIOS
+from rlaifv_jax.places import place
 
 DATA = "data/eval"
 
@@ -20,7 +21,7 @@ def parse(arguments: list[str], doc: str) -> argparse.Namespace:
     run = _verb(verbs, "run", "score one benchmark", "Where the data lies: DATA/BENCHMARK, or DATA itself.")
     run.add_argument("benchmark", help="object_halbench, mmhal, refomb, … (python -m eval data lists them)")
     answers = run.add_mutually_exclusive_group(required=True)
-    answers.add_argument("--answers", type=Path, metavar="FILE", help="answers of any model, JSON lines or an array")
+    answers.add_argument("--answers", type=place, metavar="FILE", help="answers of any model, JSON lines or an array")
     answers.add_argument(
         "--model", help="answer with this one first: Hugging Face directory, hub id, or of this project"
     )
@@ -30,7 +31,7 @@ def parse(arguments: list[str], doc: str) -> argparse.Namespace:
         verbs, "all", "score all benchmarks whose data is there", "Ends with one table of the headline figures."
     )
     answers = every.add_mutually_exclusive_group(required=True)
-    answers.add_argument("--answers", type=Path, metavar="DIR", help="a folder with BENCHMARK.jsonl each")
+    answers.add_argument("--answers", type=place, metavar="DIR", help="a folder with BENCHMARK.jsonl each")
     answers.add_argument("--model", help="answer with this model first")
     every.add_argument("--benchmarks", nargs="+", default=[], metavar="NAME", help="only these")
     _add_run(every)
@@ -41,7 +42,7 @@ def parse(arguments: list[str], doc: str) -> argparse.Namespace:
         "put runs side by side",
         "Differences are to the first run; their 95 % intervals are bootstraps over the questions that both answered.",
     )
-    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="an --output of run or all")
+    compare.add_argument("runs", nargs="+", type=place, metavar="RUN", help="an --output of run or all")
     compare.add_argument("--no-published", action="store_true", help="leave out the figures of papers")
     compare.add_argument("--json", type=Path, metavar="FILE", help="write the table there, too")
 
@@ -74,7 +75,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder for scores, items, replies and the page")
+    parser.add_argument("--output", type=place, required=True, help="folder for scores, items, replies and the page")
     parser.add_argument("--mode", choices=("compat", "fixed"), default="compat", help="default compat")
     parser.add_argument(
         "--extractor",

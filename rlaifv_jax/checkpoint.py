@@ -24,9 +24,10 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from configs import base
+from rlaifv_jax import places
 from rlaifv_jax.array_sums import array_sums
 from rlaifv_jax.cli import say
-from rlaifv_jax.errors import UserError
+from rlaifv_jax.errors import Unreachable, UserError
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.starting_model import StartingModel
 from rlaifv_jax.step import TrainState
@@ -264,7 +265,8 @@ def writing(what: epath.Path) -> Iterator[None]:
         if isinstance(error, UserError) or "RESOURCE_EXHAUSTED: Out of memory" in str(error):
             raise
         reason = re.search(r'([^":]+) \[os_error_code', str(error))  # TensorStore has it somewhere in a long story
-        raise UserError(
+        kind = Unreachable if isinstance(places.fault(error), Unreachable) else UserError
+        raise kind(
             f"{what}: could not be written ({reason[1].strip() if reason else first_line(error)}). What was finished "
             "before is whole: mend that and start the same command again to go on from the newest checkpoint"
         ) from None

@@ -46,8 +46,7 @@ def _status(command: Callable[[], Any]) -> int:
     try:
         command()
     except UserError as error:
-        say(f"error: {' '.join(str(error).split())}")
-        return 2
+        return _tell(error)
     except Stopped as end:
         if str(end):
             say(str(end))
@@ -57,19 +56,35 @@ def _status(command: Callable[[], Any]) -> int:
         return 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
+            return _tell_of_cloud(error)
         say(f"error: {error}. What was written before is whole; make room and start the same command again.")
         return 2
     except RuntimeError as error:  # JaxRuntimeError, without loading JAX for its name
         if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
+            return _tell_of_cloud(error)
         reason = str(error).strip().splitlines()[0]
         say(f"error: the devices have no memory left ({reason}); ask for less at once, see --help")
         return 2
     except KeyboardInterrupt:
         say("stopped. Start the same command again to go on behind what is finished.")
         return STOPPED
+    except Exception as error:
+        return _tell_of_cloud(error)
     return 0
+
+
+def _tell(error: UserError) -> int:
+    say(f"error: {' '.join(str(error).split())}")
+    return error.exit_status
+
+
+def _tell_of_cloud(error: Exception) -> int:
+    """What gcsfs and TensorStore raise of a bucket in one line; anything else passes through with its traceback."""
+    places = sys.modules.get("rlaifv_jax.places")
+    told = places.fault(error) if places else None
+    if told is None:
+        raise error
+    return _tell(told)
 
 
 def _keys(base: str) -> str:

@@ -7,6 +7,14 @@ class UserError(Exception):
     Commands print it without a traceback and exit with status 2 (see `rlaifv_jax.cli`).
     """
 
+    exit_status = 2
+
+
+class Unreachable(UserError):
+    """Nobody's mistake: a network or a service that is gone for a while. The same command may succeed later."""
+
+    exit_status = 75  # EX_TEMPFAIL of sysexits.h
+
 
 class Stopped(Exception):
     """The run was asked to end and has, in order. Its message is one line, empty in all processes of a job but the

@@ -11,7 +11,8 @@ Questions: the original's files, JSON lines or an array (docs/data.md): `questio
 or a prompt that is too long becomes a record with an `error` and an empty answer.
 
 Kill it at any time: the same command goes on behind what is finished, and the file comes out the same. On several hosts
-start the same command on each; they share the questions, and OUTPUT must be on a disk that all of them see.
+start the same command on each; they share the questions, and OUTPUT must be at gs://… or on a disk that all of them
+see.
 
 --best-of 8 --reference BASE writes the best of eight answers, by the length-normalised reward of DPO; all eight stay
 in OUTPUT.candidates.jsonl.

@@ -13,6 +13,8 @@ from typing import Any
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from rlaifv_jax.places import is_remote
+
 
 def named(metrics: dict[str, float], phase: str) -> dict[str, float]:
     """The original's metric names: 'rewards/margins' of phase 'train' is 'rewards_train/margins'."""
@@ -31,7 +33,7 @@ class JsonLines:
 
     def __init__(self, path: epath.Path, resume_step: int):
         self.path = path
-        self.local = "://" not in str(path)
+        self.local = not is_remote(path)
         lines = path.read_text().splitlines() if path.exists() else []
         self.lines = [line for line in lines if _step(line) <= resume_step]
         self._write_all()
@@ -76,8 +78,8 @@ class RunLog:
         self.metrics = JsonLines(output_dir / "metrics.jsonl", resume_step)
         self.timing = JsonLines(output_dir / "timing.jsonl", resume_step)
         # tensorboardX writes to local files only; for gs:// the two JSONL files hold the same numbers.
-        local = "://" not in str(output_dir)
-        self.board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=resume_step + 1) if local else None
+        board = output_dir / "tensorboard"
+        self.board = None if is_remote(board) else SummaryWriter(str(board), purge_step=resume_step + 1)
         self.wandb = None
         if wandb.project:
             file = output_dir / "wandb_id"  # a resumed run goes on under the same id

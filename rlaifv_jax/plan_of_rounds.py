@@ -7,7 +7,6 @@ rlaifv_jax.flops. Hours are given where the peak of the devices is known, and as
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.job import trained_parts
 from rlaifv_jax.models.families import parse_text
+from rlaifv_jax.places import place
 from rlaifv_jax.rounds import State
 
 PROMPT, ANSWER, CLAIMS, CLAIM, PAIRS = 60, 75, 10, 20, 1.34
@@ -149,7 +149,7 @@ def _sizes(path: str, otherwise: Any) -> Any:
     """The config of a model that is published or here; `otherwise` where nothing is known of it yet."""
     if known := published.sizes_of(path):
         return known[1]
-    if not Path(path).is_dir():
+    if not place(path).is_dir():
         return otherwise
     from convert.load import open_model
 

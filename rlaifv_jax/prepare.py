@@ -4,7 +4,6 @@ A `Run` is the boundary between the config, which is a program, and the rest of 
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +30,7 @@ from rlaifv_jax.fingerprint import settings_fingerprint
 from rlaifv_jax.job import Job, make_step, plan_rows
 from rlaifv_jax.models import lora
 from rlaifv_jax.models.blueprint import Params, cast, flat, is_frozen, join, nested, split_frozen
+from rlaifv_jax.places import refused, whole
 from rlaifv_jax.plan import Plan, make_plan
 from rlaifv_jax.run_data import Data, Datasets, image_processor, open_datasets, token_weight
 
@@ -129,7 +129,7 @@ def prepare(config: Any) -> Run:
     parallel.initialize()
     mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
 
-    output_dir = epath.Path(_absolute(config.output_dir))
+    output_dir = epath.Path(whole(config.output_dir))
     _check_output(output_dir)
 
     model = open_model(config.model.path, config.model.vision_path or None)
@@ -167,11 +167,6 @@ def prepare(config: Any) -> Run:
     )
 
 
-def _absolute(path: str) -> str:
-    """Orbax wants whole paths; addresses such as gs://… are whole already."""
-    return path if "://" in path else os.path.abspath(path)
-
-
 def _check_output(directory: epath.Path) -> None:
     """Make output_dir, and see that all processes of the job share it."""
     try:
@@ -180,7 +175,7 @@ def _check_output(directory: epath.Path) -> None:
         if parallel.is_main():
             mark.write_text("written by the first process of a job; the others look for it")
     except (OSError, ImportError) as error:  # ImportError: gs:// without gcsfs
-        raise UserError(f"output_dir: {directory} cannot be written: {error}") from None
+        raise refused(f"output_dir: {directory} cannot be written", error) from None
     multihost_utils.sync_global_devices("output_dir is there")
     if not np.all(multihost_utils.process_allgather(np.array(mark.exists()))):
         raise UserError(f"output_dir: {directory} is not shared by all processes; use gs://… or a network disk")

@@ -1,10 +1,11 @@
 """A trace of a few steps for TensorBoard's profile page (xprof): every process writes its own."""
 
-import tempfile
 from pathlib import Path
 
 import jax
 from etils import epath
+
+from rlaifv_jax.places import is_remote, place, put, scratch
 
 
 def steps_of(text: str) -> range:
@@ -33,7 +34,7 @@ class Profile:
         if step not in self.wanted or self.writing:
             return
         # The profiler writes to local disks only.
-        self.writing = Path(tempfile.mkdtemp()) if "://" in str(self.directory) else Path(self.directory)
+        self.writing = scratch("profile") if is_remote(self.directory) else Path(self.directory)
         jax.profiler.start_trace(self.writing)
 
     def ends_before(self, step: int) -> bool:
@@ -46,7 +47,6 @@ class Profile:
         jax.profiler.stop_trace()
         if self.writing != Path(self.directory):
             for file in (path for path in self.writing.rglob("*") if path.is_file()):
-                target = self.directory / file.relative_to(self.writing).as_posix()
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read_bytes())
+                target = place(self.directory) / file.relative_to(self.writing).as_posix()
+                put(file, target)
         self.writing = None

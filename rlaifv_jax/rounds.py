@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.feedback.functions import load_function
 from rlaifv_jax.feedback.writers import DEVICES_AND_SERVERS
 from rlaifv_jax.parallel import is_main
+from rlaifv_jax.places import entries, remove_tree, whole
 from rlaifv_jax.plan import make_plan
 from rlaifv_jax.records.settings import write_whole
 from rlaifv_jax.sampling.load import check_model
@@ -49,8 +49,6 @@ def check(config: Any) -> None:
             raise UserError(f"{key} is {value}; it must be {least} or more")
     if config.keep_weights not in ("all", "best"):
         raise UserError(f"keep_weights is {config.keep_weights!r}; it can be 'all' or 'best'")
-    if "://" in config.output_dir:
-        raise UserError("output_dir: records of feedback are appended, which needs a disk; copy it to the cloud later")
     if config.training.train.objective != "dpo":
         raise UserError(f"training.train.objective is {config.training.train.objective!r}; rounds are DPO")
     if config.training.reference.path:
@@ -91,7 +89,7 @@ class State:
 
     def __init__(self, config: Any, *, write: bool):
         self.config, self.write = config, write
-        self.output = Path(config.output_dir).absolute()
+        self.output = whole(config.output_dir)
         self.file = self.output / "state.json"
         self.rounds: list[dict[str, Any]] = []
         plain = json.loads(json.dumps(config.to_dict()))
@@ -217,7 +215,7 @@ class Round:
         if self.config.keep_weights == "best" and is_main():
             for model in self.checkpoints():
                 if model.name != str(self.account["chosen"]):
-                    shutil.rmtree(model)
+                    remove_tree(model)
 
     def training(self) -> Any:
         """The config of this round's training."""
@@ -232,7 +230,7 @@ class Round:
 
     def checkpoints(self) -> list[Path]:
         """Models that the training of this round has written, first to last."""
-        return sorted((self.directory / "train" / "weights").iterdir(), key=lambda path: int(path.name))
+        return sorted(entries(self.directory / "train" / "weights"), key=lambda path: int(path.name))
 
     def rows(self, number: int) -> tuple[int, int]:
         """First and last + 1 row of the questions that a round asks; last -1: to the end."""

@@ -15,6 +15,7 @@ from rlaifv_jax import parallel
 from rlaifv_jax.background_errors import raised_only
 from rlaifv_jax.clock import first_start
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import is_remote
 from rlaifv_jax.prepare import Run, prepare
 from rlaifv_jax.records.lock import lock
 from rlaifv_jax.stopping import Stop, orderly_stop
@@ -61,7 +62,7 @@ def only_writer(directory: epath.Path) -> Iterator[None]:
       UserError: in all processes, if another run has it.
     """
     opened, refused = None, None
-    if parallel.is_main() and "://" not in str(directory):
+    if parallel.is_main() and not is_remote(directory):
         opened = os.open(directory, os.O_RDONLY)
         try:
             lock(opened, directory)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from tests.fake_gcs import Cloud
     from tests.sampling.talker import Talker
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -78,6 +79,17 @@ def forget_programs() -> Iterator[None]:
     yield
     if jax := sys.modules.get("jax"):
         jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def cloud() -> "Iterator[Cloud]":
+    """A stand-in for Google Cloud Storage, for this process and those that it starts. Use names of your own."""
+    from tests import fake_gcs
+
+    with fake_gcs.serving(fake_gcs.Cloud()) as cloud, pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.environment.items():
+            patch.setenv(name, value)
+        yield cloud
 
 
 @pytest.fixture(scope="session")

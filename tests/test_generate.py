@@ -207,7 +207,6 @@ def test_other_settings_are_not_mixed_in(model: Path, whole: Any, capsys: pytest
         (["--output", "new/"], "new/ is a directory"),
         (["--temperature", "1e-9"], "it must be 0, or 0.001 or more"),
         (["--questions", "d/nowhere.jsonl"], "there is no d/nowhere.jsonl"),
-        (["--output", "gs://bucket/a.jsonl"], "copy the file to the cloud"),
         (["--template", "chatml"], "llava_v1"),
         (["--tensor", "3"], "tensor is 3, which does not divide the"),
         (["--max-new-tokens", "2048"], "the model was made for 2048 positions"),

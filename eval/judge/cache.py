@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +10,8 @@ from typing import Any
 
 from rlaifv_jax.chat_server import Said
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.records.lock import lock
+from rlaifv_jax.places import local, reason
+from rlaifv_jax.records.lines import Lines, files_of, lines
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Known:
 
 
 class ReplyCache:
-    """A JSONL file, a line for each reply, appended and flushed as it comes. Safe to share between threads.
+    """A JSONL file, a line for each reply, appended and flushed as it comes (in the cloud: in pieces, see
+    `rlaifv_jax.records.lines`). Safe to share between threads.
 
     What no longer is a whole line of ours, as a kill leaves it at the end, is left out and asked for again. Of two
     lines for the same request the later one counts.
@@ -39,16 +40,14 @@ class ReplyCache:
         self.path = path
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
-        self._file = None
+        self._file: Lines | None = None
         try:
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
-                lock(self._file, path)
-                _end_last_line(path)
+                self._file = lines(path, path)
             self._known = dict(_entries(path))
         except OSError as error:
-            raise UserError(f"{path} cannot hold the judge's replies: {error.strerror}") from None
+            raise UserError(f"{path} cannot hold the judge's replies: {reason(error)}") from None
         except UserError:
             self.close()
             raise
@@ -75,12 +74,11 @@ class ReplyCache:
         """request: what the key was made of, for people. Raises `OSError` where the disk is full."""
         if self._file is None:
             raise ValueError(f"{self.path} is not open for writing")
-        line = json.dumps({"key": key, "request": dict(request), **asdict(said)}) + "\n"
+        line = json.dumps({"key": key, "request": dict(request), **asdict(said)})
         with self._lock:
             self._known[key] = Known(said, earlier=False)
             try:
                 self._file.write(line)
-                self._file.flush()
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(self.path)) from None
 
@@ -95,12 +93,11 @@ def key_of(request: Mapping[str, Any]) -> str:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Known]]:
-    if not path.exists():
-        return
-    with open(path, "rb") as file:
-        for line in file:
-            if (entry := _entry(line)) is not None:
-                yield entry
+    for part in local(files_of(path)):
+        with open(part, "rb") as file:
+            for line in file:
+                if (entry := _entry(line)) is not None:
+                    yield entry
 
 
 def _entry(line: bytes) -> tuple[str, Known] | None:
@@ -112,16 +109,3 @@ def _entry(line: bytes) -> tuple[str, Known] | None:
         return None
     whole = isinstance(key, str) and isinstance(said.text, str | None) and isinstance(said.model, str)
     return (key, Known(said, earlier=True)) if whole else None
-
-
-def _end_last_line(path: Path) -> None:
-    """A kill may have cut it; where only its end is missing, it still is a reply."""
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end == len(data):
-        return
-    if _entry(data[end:]) is None:
-        os.truncate(path, end)
-    else:
-        with open(path, "ab") as file:
-            file.write(b"\n")

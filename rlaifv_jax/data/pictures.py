@@ -11,6 +11,7 @@ import fsspec
 
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.messages import CellError
+from rlaifv_jax.places import is_remote
 
 # The original takes any longer string for base64 (`llava15_gen_data.py`); we also let the alphabet decide.
 LONGEST_PATH = 100
@@ -76,13 +77,13 @@ def _from_base64(text: str) -> bytes | None:
 
 
 def _read_file(path: str, folder: str | None, within: Sequence[str] | None) -> bytes | None:
-    if "://" in path and not path.startswith(("gs://", "file://", "s3://")):
+    if is_remote(path) and not path.startswith(("gs://", "file://", "s3://")):
         raise BadRow("image_missing", f"{path!r} is an address; download the images first")
-    if "://" not in path and not os.path.isabs(path):
+    if not is_remote(path) and not os.path.isabs(path):
         if folder is None:
             return None
         path = f"{folder.rstrip('/')}/{path}" if folder else path
-    if "://" not in path and os.path.exists(path) and not os.path.isfile(path):
+    if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
         return None  # nobody may ever write to a pipe
     if within is not None and not any(_lies_below(path, root) for root in within):
         raise BadRow("image_missing", f"{path[:LONGEST_PATH]!r} lies outside of the folders that may be read")
@@ -95,7 +96,7 @@ def _read_file(path: str, folder: str | None, within: Sequence[str] | None) -> b
 
 def _lies_below(path: str, folder: str) -> bool:
     """Whether a file is in a folder or below it once links and `..` are followed. Of addresses, `..` is none."""
-    if "://" in path:
+    if is_remote(path):
         return path.startswith(f"{folder.rstrip('/')}/") and ".." not in path.split("/")
     try:
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

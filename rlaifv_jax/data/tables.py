@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import local, reason, refused
 
 IMAGE_COLUMNS = ("image", "images")  # heavy: left out when only texts are wanted
 JSON_ENDINGS = (".jsonl", ".json")
@@ -88,12 +89,15 @@ class ArrowTable:
         try:
             if not any(_parquet_rows(file) for file in files):
                 raise UserError(f"data: {name} has no rows")
-            dataset = datasets.load_dataset("parquet", data_files=list(files), split="train")
+            # Of files in the cloud `datasets` knows the etag when it looks for what it has made of them before, but not
+            # when it looks for what it has fetched.
+            anew = datasets.DownloadConfig(force_download=True)
+            dataset = datasets.load_dataset("parquet", data_files=list(files), split="train", download_config=anew)
         except UserError:
             raise
         except Exception as error:
             cause = error.__cause__ or error
-            raise UserError(f"data: {name} cannot be read as Parquet: {first_line(cause)}") from None
+            raise refused(f"data: {name} cannot be read as Parquet", cause) from None
         parents = {os.path.dirname(file) for file in files}
         folder = parents.pop() if len(parents) == 1 else _common_folder(parents)
         return cls(dataset, name, _identity(files), folder)
@@ -132,6 +136,7 @@ class JsonTable:
         self.name = name
         self.identity = _identity(files)
         self._files = tuple(files)
+        self._copies = tuple(local(files))  # what is read row by row
         self._arrays: dict[int, list[Any]] = {}
         self._array_files: set[int] = set()
         places = array("q")
@@ -144,7 +149,7 @@ class JsonTable:
         return self.__dict__ | {"_arrays": {}}  # read again where it is needed
 
     def _find_rows(self, file: int) -> Iterator[tuple[int, int]]:
-        with open_file(self._files[file]) as stream:
+        with open(self._copies[file], "rb") as stream:
             if stream.read(4096).lstrip()[:1] == b"[":
                 self._array_files.add(file)
                 yield from ((file, index) for index in range(len(self._array(file))))
@@ -158,7 +163,7 @@ class JsonTable:
 
     def _array(self, file: int) -> list[Any]:
         if file not in self._arrays:
-            with open_file(self._files[file]) as stream:
+            with open(self._copies[file], "rb") as stream:
                 self._arrays[file] = self._parse(stream.read(), file, "the array")
         return self._arrays[file]
 
@@ -173,12 +178,12 @@ class JsonTable:
 
     def row(self, number: int) -> dict[str, Any]:
         """All keys of a row."""
-        file, place = (int(x) for x in self._places[number])
+        file, start = (int(x) for x in self._places[number])
         if file in self._array_files:
-            record = self._array(file)[place]
+            record = self._array(file)[start]
         else:
-            with open_file(self._files[file]) as stream:
-                stream.seek(place)
+            with open(self._copies[file], "rb") as stream:
+                stream.seek(start)
                 record = self._parse(stream.readline(), file, f"row {number}")
         if not isinstance(record, dict):
             found = type(record).__name__
@@ -210,7 +215,7 @@ def _column(values: list[Any]) -> pa.Array:
 def _parquet_rows(file: str) -> int:
     import pyarrow.parquet
 
-    with open_file(file) as stream:
+    with fsspec.open(file, "rb") as stream:
         return pyarrow.parquet.read_metadata(stream).num_rows
 
 
@@ -221,17 +226,13 @@ def _common_folder(folders: Iterable[str]) -> str:
     return protocol + os.path.commonpath([folder.removeprefix(protocol) for folder in folders])
 
 
-def open_file(file: str) -> Any:
-    return fsspec.open(file, "rb").open() if "://" in file else open(file, "rb")
-
-
 def _open_hub(name: str, split: str) -> ArrowTable:
     import datasets
 
     try:
         dataset = datasets.load_dataset(name, split=split)
     except Exception as error:
-        raise UserError(f"data: no file or folder {name!r} here, and the hub says: {first_line(error)}") from None
+        raise UserError(f"data: no file or folder {name!r} here, and the hub says: {reason(error)}") from None
     return ArrowTable(dataset, name, dataset._fingerprint, None)
 
 
@@ -241,8 +242,8 @@ def find_files(path: str) -> list[str]:
         files, root = fsspec.core.url_to_fs(path)
         there = files.exists(root)
     except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"data: {path} cannot be reached: {first_line(error)}") from None
-    local = "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
+        raise refused(f"data: {path} cannot be reached", error) from None
+    on_disk = "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
     if not there and any(letter in path for letter in "*?["):
         found = files.glob(root)
     elif files.isdir(root):
@@ -257,7 +258,7 @@ def find_files(path: str) -> list[str]:
         raise UserError(f"data: there is no {path}")
     if not found:
         raise UserError(f"data: {path} holds no {', '.join(ENDINGS)} file")
-    return found if local else [files.unstrip_protocol(file) for file in found]
+    return found if on_disk else [files.unstrip_protocol(file) for file in found]
 
 
 def _identity(files: Sequence[str]) -> str:
@@ -268,7 +269,3 @@ def _identity(files: Sequence[str]) -> str:
         stamp = next((info[key] for key in ("etag", "ETag", "md5Hash", "mtime", "updated") if info.get(key)), None)
         digest.update(repr((file, info.get("size"), stamp)).encode())
     return digest.hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,6 @@ change who is best). All answers are branches of one prefix; policy and referenc
 """
 
 import argparse
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from rlaifv_jax.feedback.likelihood import Likelihood, to_one_question
 from rlaifv_jax.feedback.reading import Reading
 from rlaifv_jax.feedback.stage import Tally, Unit, run, told
 from rlaifv_jax.parallel import is_main
+from rlaifv_jax.places import place, remove_tree
 from rlaifv_jax.records.answer_file import is_complete, write_records
 from rlaifv_jax.records.settings import wait_for
 from rlaifv_jax.records.shards import read_shards
@@ -70,7 +70,7 @@ def best_of_n(source: Input, directory: Path, options: BestOptions, pictures: Pi
 
 def choose_into(given: argparse.Namespace, candidates: str) -> None:
     """What `rlaifv_jax.generate --best-of` does once the candidates are there: OUTPUT gets the best ones' records."""
-    output = Path(given.output)
+    output = place(given.output)
     reading = Reading(
         vision_path=given.vision_path or "",
         template=given.template or "",
@@ -92,11 +92,11 @@ def choose_into(given: argparse.Namespace, candidates: str) -> None:
     pictures = Pictures(
         [given.image_folder or None, questions.table.folder(0), *source.folders, ""], ByQuestion(questions)
     )
-    directory = Path(f"{output}.best")
+    directory = place(f"{output}.best")
     best = best_of_n(source, directory, options, pictures)
     if is_main():
         write_records(output, read_shards(best), settings)
-        shutil.rmtree(directory)
+        remove_tree(directory)
         say(f"{output}: the best of {given.best_of} answers to each question")
     wait_for(lambda: is_complete(given.output, settings), output)
 

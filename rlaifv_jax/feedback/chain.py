@@ -3,7 +3,6 @@
 import argparse
 import os
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.data.finder import Pictures
@@ -25,6 +24,7 @@ from rlaifv_jax.feedback.score import Score
 from rlaifv_jax.feedback.stage import run
 from rlaifv_jax.feedback.writers import Writer, WriterOptions, make_writer
 from rlaifv_jax.parallel import is_main
+from rlaifv_jax.places import place
 from rlaifv_jax.records.answer_file import read_records
 from rlaifv_jax.records.source import Input
 from rlaifv_jax.sampling.load import check_model
@@ -41,11 +41,7 @@ class Feedback:
         self.config = config
         if not config.output_dir:
             raise UserError("output_dir is not set")
-        if "://" in config.output_dir:
-            raise UserError(
-                f"output_dir: {config.output_dir}: records are appended, which needs a disk; copy them afterwards"
-            )
-        self.output = Path(config.output_dir)
+        self.output = place(config.output_dir)
         if config.shard_answers < 1:
             raise UserError(f"shard_answers is {config.shard_answers}; it must be 1 or more")
 
@@ -91,7 +87,7 @@ class Feedback:
     def divide(self) -> None:
         section = self.config.divide
         path = section.input or self.config.candidates or self.candidates_file
-        if not (section.input or self.config.candidates or Path(path).exists()):
+        if not (section.input or self.config.candidates or place(path).exists()):
             raise UserError(f"candidates is not set and there is no {path}; give answers, or start from --questions")
         run(self._divide(), self._open(path), self.output / "divide")
 
@@ -221,7 +217,7 @@ class Feedback:
         folders: list[str | None] = [self.config.image_folder or None]
         inputs = [self.config[stage].input for stage in ("divide", "question", "score")]
         for given in filter(None, (self.config.candidates, *inputs, self.config.pairs.answers)):
-            folders.append(given if os.path.isdir(given) else os.path.dirname(given))
+            folders.append(given if place(given).is_dir() else os.path.dirname(given))
         questions = None
         if self.config.questions:
             questions = Questions(self.config.questions)

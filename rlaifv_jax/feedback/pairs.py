@@ -7,7 +7,6 @@ DIR/manifest.json       what decided all this; written last
 """
 
 import json
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from rlaifv_jax.feedback.fields import Record, find
 from rlaifv_jax.feedback.judged import judge
 from rlaifv_jax.feedback.rules import Judged, Pair, Rules, make_pairs
 from rlaifv_jax.feedback.stage import notes
+from rlaifv_jax.places import entries, is_remote, put, remove_tree, scratch, size
 from rlaifv_jax.records.lock import only_run
 from rlaifv_jax.records.settings import compare, plain, wait_for, write_whole
 from rlaifv_jax.records.shards import MANIFEST
@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
 )
 ROWS = 256  # of a row group: so many pictures are in memory at once
 PARTIAL = ".partial"  # files that are being written; it tells that a directory is ours until its manifest does
+MARK = "ours"  # a file in it
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def make_pair_files(answers: Input, feedback: Input, directory: Path, making: Ma
             if manifest.exists():
                 compare(plain(settings), manifest, directory)
                 _check_files(directory, manifest)
-                shutil.rmtree(directory / PARTIAL, ignore_errors=True)  # the last thing that a kill can leave
+                remove_tree(directory / PARTIAL)  # the last thing that a kill can leave
                 say(f"pairs: {directory} is complete; nothing to do (remove it to do it again)")
             else:
                 _claim(directory)
@@ -87,30 +88,32 @@ def make_pair_files(answers: Input, feedback: Input, directory: Path, making: Ma
                 about = notes((sys.modules[__name__], judged, rules, balancing))
                 whole = {**plain(settings), "files": _sizes(directory), "notes": plain(about)}
                 write_whole(manifest, [json.dumps(whole, indent=2)])
-                (directory / PARTIAL).rmdir()
+                remove_tree(directory / PARTIAL)
     wait_for(manifest.exists, directory)
 
 
 def _sizes(directory: Path) -> dict[str, int]:
     """Bytes of the files of pairs."""
-    return {file.name: file.stat().st_size for file in sorted(directory.iterdir()) if file.is_file()}
+    return {file.name: size(file) for file in entries(directory) if file.is_file()}
 
 
 def _check_files(directory: Path, manifest: Path) -> None:
     """See that what was written is still there."""
     there = _sizes(directory)
-    for name, size in json.loads(manifest.read_text()).get("files", {}).items():
-        if there.get(name) != size:
+    for name, count in json.loads(manifest.read_text()).get("files", {}).items():
+        if there.get(name) != count:
             raise UserError(f"{directory / name} is not as it was written; remove {directory} to make it anew")
 
 
 def _claim(directory: Path) -> None:
     """See that a directory is ours to write: new, or left by a kill."""
     partial = directory / PARTIAL
-    if any(directory.iterdir()) and not partial.is_dir():
+    if entries(directory) and not partial.is_dir():
         raise UserError(f"{directory} holds something else; remove it, or choose another output_dir")
     partial.mkdir(parents=True, exist_ok=True)
-    for old in (*partial.iterdir(), *directory.glob("*.parquet"), directory / "pairs.jsonl"):
+    (partial / MARK).write_text("")  # in the cloud a directory is what it holds
+    left = (file for file in entries(partial) if file.name != MARK)
+    for old in (*left, *directory.glob("*.parquet"), directory / "pairs.jsonl"):
         old.unlink(missing_ok=True)
 
 
@@ -228,7 +231,7 @@ def original_record(pair: Pair, chosen: Record, rejected: Record) -> Record:
 
 def _write_rows(rows: Iterator[tuple[Record, dict[str, Any]]], directory: Path, shard_rows: int) -> int:
     """Everything goes beside its place first, so that the files are whole or not there."""
-    partial = directory / PARTIAL
+    partial = scratch("pairs") if is_remote(directory) else directory / PARTIAL
     written = 0
     group: list[dict[str, Any]] = []
     writer: pq.ParquetWriter | None = None
@@ -245,8 +248,9 @@ def _write_rows(rows: Iterator[tuple[Record, dict[str, Any]]], directory: Path, 
     _flush(writer, group)
     if writer:
         writer.close()
-    for file in sorted(partial.iterdir()):
-        file.replace(directory / file.name)
+    for file in entries(partial):
+        if file.name != MARK:
+            put(file, directory / file.name)
     return written
 
 

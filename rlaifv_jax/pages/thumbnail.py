@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.pictures import read_image
+from rlaifv_jax.places import is_remote, put, scratch
 
 LONGEST = 448  # pixels of the longer side
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for damaged files
@@ -31,9 +32,9 @@ def write_thumbnail(image: str, data: Path | None, folder: Path) -> str | None:
         except BROKEN:
             return None
         folder.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
+        partial = scratch("thumbnail") / target.name if is_remote(target) else target.with_suffix(".partial")
         picture.save(partial, "JPEG", quality=85)
-        partial.replace(target)
+        put(partial, target)
     return target.name
 
 

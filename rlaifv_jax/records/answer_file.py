@@ -6,13 +6,13 @@ depend on who did what and when.
 """
 
 import json
-import shutil
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import local, place, refused, remove_tree
 from rlaifv_jax.records.part import Part, Record, in_order, places
 from rlaifv_jax.records.settings import PATIENCE, Settings, compare, plain, wait_for, write_whole
 
@@ -22,18 +22,16 @@ def is_complete(output: str, settings: Settings) -> bool:
 
     Raises `UserError` where it is there without them, or can never be.
     """
-    if "://" in output:
-        raise UserError(f"{output}: answers are appended, which needs a disk; copy the file to the cloud afterwards")
-    place = Path(output)
+    file = place(output)
     try:
-        if output.endswith("/") or place.is_dir():
+        if output.endswith("/") or file.is_dir():
             raise UserError(f"{output} is a directory; the answers need a file")
-        if not place.exists():
+        if not file.exists():
             return False
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}") from None
-    compare(plain(settings), _beside(place), place)
-    shutil.rmtree(_parts(output), ignore_errors=True)  # of a run that was killed at its very end
+        raise refused(f"{output} cannot be written", error) from None
+    compare(plain(settings), _beside(file), file)
+    remove_tree(_parts(output))  # of a run that was killed at its very end
     return True
 
 
@@ -55,7 +53,7 @@ class AnswerFile:
     def __init__(
         self, output: str, settings: Settings, questions: int, answers: int, process: int = 0, processes: int = 1
     ):
-        self.output, self.parts = Path(output), _parts(output)
+        self.output, self.parts = place(output), _parts(output)
         self.questions, self.answers = questions, answers
         self.process, self.processes = process, processes
         self.settings: dict[str, Any] = {}
@@ -70,7 +68,7 @@ class AnswerFile:
             self._mark(process).unlink(missing_ok=True)
             self.done = set(self._places())
         except OSError as error:
-            raise UserError(f"{output} cannot be written: {error.strerror}") from None
+            raise refused(f"{output} cannot be written", error) from None
 
     def keep(self, name: str, settings: Settings) -> None:
         """Note more that decides the answers, as it becomes known. Raises `UserError` where the parts have others."""
@@ -98,7 +96,7 @@ class AnswerFile:
         if self.output.exists():
             return
         self._part.close()
-        self._mark(self.process).touch()
+        self._mark(self.process).write_text("")
         if self.process:
             wait_for(self.output.exists, self.output)
             return
@@ -111,7 +109,7 @@ class AnswerFile:
             raise UserError(f"{self.parts}: {missing} questions are missing; start the same command again")
         kept = [json.loads(file.read_text()) for file in sorted(self.parts.glob("*.json"))]
         write_records(self.output, in_order(self._places()), dict(ChainMap(*reversed(kept))))
-        shutil.rmtree(self.parts)
+        remove_tree(self.parts)
 
     def _places(self) -> dict[int, tuple[Path, int]]:
         """Of all processes."""
@@ -128,7 +126,7 @@ class AnswerFile:
 
 def read_records(output: str) -> Iterator[Record]:
     """Of a finished file."""
-    with open(output, encoding="utf-8") as file:
+    with open(local([place(output)])[0], encoding="utf-8") as file:
         yield from json.load(file) if output.endswith(".json") else map(json.loads, file)
 
 
@@ -151,9 +149,9 @@ def _as_array(records: Iterator[Record]) -> Iterator[str]:
 
 
 def _parts(output: str) -> Path:
-    return Path(f"{output}.parts")
+    return place(f"{output}.parts")
 
 
 def _beside(output: Path) -> Path:
     """Where the settings of a finished file are."""
-    return Path(f"{output}.settings.json")
+    return place(f"{output}.settings.json")

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import is_remote
 
 
 @contextmanager
 def only_run(directory: Path) -> Iterator[None]:
     """Make a directory and keep other runs from it. Processes of one job share it: the first of them locks it.
+    In the cloud there are no locks: there nobody is kept out.
 
     Raises:
       UserError: another run has it, it cannot be made, or it is a file.
@@ -22,6 +24,9 @@ def only_run(directory: Path) -> Iterator[None]:
         if directory.is_file():
             raise UserError(f"{directory} is a file; a stage writes a directory")
         directory.mkdir(parents=True, exist_ok=True)
+        if is_remote(directory):
+            yield
+            return
         opened = os.open(directory, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"{directory} cannot be written: {error.strerror}") from None

@@ -1,12 +1,12 @@
 """A journal of finished work: a line for each finished unit, in any order, appended and flushed."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaifv_jax.records.lock import lock
+from rlaifv_jax.places import local
+from rlaifv_jax.records.lines import lines
 
 Record = dict[str, Any]
 Valid = Callable[[int, list[Record]], bool]  # whether an index with these records is one of ours
@@ -14,6 +14,8 @@ Valid = Callable[[int, list[Record]], bool]  # whether an index with these recor
 
 class Part:
     """One process's journal. Only one may have it open; what a kill tore off at its end is dropped.
+
+    In the cloud it is written in pieces, see `rlaifv_jax.records.lines`.
 
     Args:
       path: of the journal. owner: what it belongs to, for messages.
@@ -24,23 +26,24 @@ class Part:
     """
 
     def __init__(self, path: Path, owner: Path):
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # open as long as this object
-        lock(self._file, owner)
-        _drop_torn_line(path)
+        self._lines = lines(path, owner)
 
     def add(self, index: int, records: Sequence[Record]) -> None:
         """The finished records of a unit."""
-        self._file.write(json.dumps({"index": index, "records": list(records)}, default=str) + "\n")
-        self._file.flush()
+        self._lines.write(json.dumps({"index": index, "records": list(records)}, default=str))
+
+    def flush(self) -> None:
+        """Before the journal is read."""
+        self._lines.flush()
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
 
 
 def places(files: Sequence[Path], valid: Valid) -> dict[int, tuple[Path, int]]:
     """File and byte of every finished unit in these journals; what is no whole line of ours is left out."""
     found = {}
-    for file in files:
+    for file in local(files):
         start = 0
         with open(file, "rb") as stream:
             for line in stream:
@@ -67,11 +70,3 @@ def _index(line: bytes, valid: Valid) -> int | None:
     except (ValueError, KeyError, TypeError):
         return None
     return index if type(index) is int and isinstance(records, list) and valid(index, records) else None
-
-
-def _drop_torn_line(path: Path) -> None:
-    """A kill may have cut the last line."""
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        os.truncate(path, end)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError, shortened
+from rlaifv_jax.places import is_remote, put, scratch
 
 Settings = Mapping[str, Any]
 PARTIAL = ".partial"
 PATIENCE = 600.0  # seconds until the first process of a job must have left its settings
-POLL = 0.2
+POLL = 0.2  # seconds
+POLL_CLOUD = 2.0  # where asking costs
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -41,12 +43,12 @@ def compare(settings: Settings, file: Path, place: Path) -> None:
 
 def write_whole(path: Path, pieces: Iterable[str]) -> None:
     """Whole or not at all."""
-    partial = path.with_name(path.name + PARTIAL)
+    partial = scratch("whole") / path.name if is_remote(path) else path.with_name(path.name + PARTIAL)
     with open(partial, "w", encoding="utf-8") as file:
         file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    put(partial, path)
 
 
 def wait_for(there: Callable[[], bool], place: Path, patience: float = math.inf) -> None:
@@ -54,8 +56,8 @@ def wait_for(there: Callable[[], bool], place: Path, patience: float = math.inf)
     started = time.monotonic()
     while not there():
         if time.monotonic() - started > patience:
-            raise UserError(f"{place} is not shared by all processes; use a network disk")
-        time.sleep(POLL)
+            raise UserError(f"{place} is not shared by all processes; use gs://… or a network disk")
+        time.sleep(POLL_CLOUD if is_remote(place) else POLL)
 
 
 def is_partial(path: Path) -> bool:

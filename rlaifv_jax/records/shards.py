@@ -9,12 +9,13 @@ A shard is cut into units, the pieces of work that a kill can lose. What a shard
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import entries, local, place, refused, remove_tree
+from rlaifv_jax.records.lines import files_of
 from rlaifv_jax.records.part import Part, Record, in_order, places
 from rlaifv_jax.records.settings import PATIENCE, Settings, compare, is_partial, plain, wait_for, write_whole
 
@@ -26,8 +27,9 @@ class Shards:
     """The shards of one stage, finished and not.
 
     Args:
-      directory: on a disk that all processes share. settings: what decides the records; a directory that was begun
-        with others is refused. notes: kept in the manifest and not compared, such as versions. count: of shards.
+      directory: on a disk that all processes share, or in the cloud. settings: what decides the records; a directory
+        that was begun with others is refused. notes: kept in the manifest and not compared, such as versions.
+        count: of shards.
       process, processes: this one's number, and of how many.
 
     `same_notes` tells whether the directory was begun with the same notes.
@@ -45,9 +47,7 @@ class Shards:
         process: int = 0,
         processes: int = 1,
     ):
-        if "://" in str(directory):
-            raise UserError(f"{directory}: records are appended, which needs a disk; copy them to the cloud afterwards")
-        self.directory, self.count = Path(directory), count
+        self.directory, self.count = place(directory), count
         self.process, self.processes = process, processes
         self.settings = plain({**settings, "shards": count})
         self.manifest = self.directory / MANIFEST
@@ -56,14 +56,14 @@ class Shards:
             if process == 0:
                 self.directory.mkdir(parents=True, exist_ok=True)
                 if not self.manifest.exists():
-                    if any(not is_partial(file) for file in self.directory.iterdir()):
+                    if any(not is_partial(file) for file in entries(self.directory)):
                         raise UserError(f"{directory} holds something else; remove it, or choose another output_dir")
                     write_whole(self.manifest, [json.dumps({**self.settings, "notes": plain(notes)}, indent=2)])
             wait_for(self.manifest.exists, self.directory, PATIENCE)
             compare(self.settings, self.manifest, self.directory)
             self.same_notes = json.loads(self.manifest.read_text()).get("notes") == plain(notes)
         except OSError as error:
-            raise UserError(f"{directory} cannot be written: {error.strerror}") from None
+            raise refused(f"{directory} cannot be written", error) from None
 
     def file(self, number: int) -> Path:
         return self.directory / f"{number:05}.jsonl"
@@ -101,7 +101,7 @@ class Shards:
         """Return when the shards of all processes are there."""
         wait_for(lambda: self.finished, self.directory)
         if self.process == 0:
-            shutil.rmtree(self.parts, ignore_errors=True)
+            remove_tree(self.parts)
 
 
 class Shard:
@@ -124,20 +124,22 @@ class Shard:
 
     def finish(self) -> None:
         """Put the records of all units in order."""
+        self._part.flush()
         found = self._places()
         if missing := self.units - len(found):
             raise UserError(f"{self.journal}: {missing} units are missing; start the same command again")
         write_whole(self.output, (json.dumps(record) + "\n" for record in in_order(found)))
-        self.journal.unlink()
+        for file in files_of(self.journal):
+            file.unlink()
 
     def _places(self) -> dict[int, tuple[Path, int]]:
-        return places([self.journal], lambda unit, records: 0 <= unit < self.units)
+        return places(files_of(self.journal), lambda unit, records: 0 <= unit < self.units)
 
 
 def read_shards(directory: str | Path) -> Iterator[Record]:
     """The records of a finished stage."""
     for file in finished_files(directory) or []:
-        with open(file, encoding="utf-8") as stream:
+        with open(local([file])[0], encoding="utf-8") as stream:
             yield from map(json.loads, stream)
 
 
@@ -145,7 +147,7 @@ def records_per_second(directory: str | Path) -> float | None:
     """Of all processes that have worked on a stage together, over all their runs that were not killed; None where that
     is not known."""
     speed = 0.0
-    for file in Path(directory).glob(SPEED.format("*")):
+    for file in place(directory).glob(SPEED.format("*")):
         if runs := _runs(file):
             speed += sum(run["records"] for run in runs) / sum(run["seconds"] for run in runs)
     return speed or None
@@ -166,12 +168,12 @@ def finished_files(directory: str | Path) -> list[Path] | None:
     Raises:
       UserError: the stage was never finished.
     """
-    manifest = Path(directory) / MANIFEST
+    manifest = place(directory) / MANIFEST
     if not manifest.is_file():
         return None
     try:
         count = json.loads(manifest.read_text())["shards"]
-        files = [Path(directory) / f"{number:05}.jsonl" for number in range(count)]
+        files = [place(directory) / f"{number:05}.jsonl" for number in range(count)]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{manifest} is damaged; remove that directory to make it anew") from None
     there = sum(file.exists() for file in files)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rlaifv_jax.data.tables import Table, open_table
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import local, place
 from rlaifv_jax.records.part import Record
 from rlaifv_jax.records.shards import finished_files
 
@@ -28,17 +29,18 @@ class Input:
 
     def __init__(self, path: str, group: Callable[[Record], Hashable], shard_records: int):
         self.path = path
-        files = None if "://" in path else finished_files(path)
+        files = finished_files(path)
         self._own = files
         if files is not None:
-            self.fingerprint, self.folders = _content(files), [str(Path(path).parent)]
-            self._lengths = [_lines(file) for file in files]
+            copies = local(files)
+            self.fingerprint, self.folders = _content(copies), [str(place(path).parent)]
+            self._lengths = [_lines(file) for file in copies]
         else:
             self._table = open_table(path)
             if not len(self._table):
                 raise UserError(f"{path} holds no records")
             self._ranges = list(_cut(self._table, group, shard_records))
-            self.fingerprint = self._table.identity[:16] if "://" in path else _rows(self._table)
+            self.fingerprint = _rows(self._table)
             self.folders = [folder for folder in [self._table.folder(0)] if folder is not None]
 
     @property

@@ -108,7 +108,7 @@ def check_model(path: Any, key: str, *, sees: bool = False) -> None:
     is loaded. Raises `UserError`."""
     from convert.load import open_model
 
-    if not path or "://" in str(path) or (not os.path.exists(path) and HUB_ID.fullmatch(str(path))):
+    if not path or (not os.path.exists(path) and HUB_ID.fullmatch(str(path))):
         return
     if not open_model(path, key=key).family.sees and sees:
         raise UserError(f"{key}: {path} is a language model, and has to see pictures here")

@@ -4,6 +4,7 @@ import os
 
 from rlaifv_jax.data.tables import HUB_ID
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import is_remote
 from rlaifv_jax.view.entry import Set
 from rlaifv_jax.view.feedback import FeedbackSet, is_feedback
 from rlaifv_jax.view.table import TableSet
@@ -14,7 +15,7 @@ def open_set(path: str, images: str | None = None) -> Set:
 
     Raises `UserError` where there is nothing that can be shown.
     """
-    if images is not None and "://" not in images and not os.path.isdir(images):
+    if images is not None and not is_remote(images) and not os.path.isdir(images):
         raise UserError(f"--images: {images} is no folder")
     if is_feedback(path):
         return FeedbackSet(path, images)

@@ -6,12 +6,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlaifv_jax.data.tables import IMAGE_COLUMNS, first_line, open_file
+from rlaifv_jax.data.tables import IMAGE_COLUMNS
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import reason
 
 Cells = dict[str, Any]
 BUFFER = 2**18  # bytes of a file that are read at once; without it a whole column of a row group would be
@@ -99,7 +101,7 @@ class ParquetRows:
 
     def _damaged(self, number: int, error: Exception) -> UserError:
         file = self.files[self._groups[self._group_of(number)][0]]
-        return UserError(f"{file}, row {number} cannot be read, the file is damaged: {first_line(error)}")
+        return UserError(f"{file}, row {number} cannot be read, the file is damaged: {reason(error)}")
 
 
 class _Readers:
@@ -128,7 +130,7 @@ class _Reader:
     def __iter__(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """(the number of its first row in the group, batch) of all batches."""
         start = 0
-        with open_file(self._file) as stream:
+        with fsspec.open(self._file, "rb") as stream:
             opened = pq.ParquetFile(stream, metadata=self._footer, buffer_size=BUFFER, pre_buffer=False)
             for batch in opened.iter_batches(self._rows, [self._group], self._columns, use_threads=False):
                 yield start, batch
@@ -152,7 +154,7 @@ class _Reader:
 
 def _footer(file: str) -> pq.FileMetaData:
     try:
-        with open_file(file) as stream:
+        with fsspec.open(file, "rb") as stream:
             return pq.read_metadata(stream)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as Parquet: {first_line(error)}") from None
+        raise UserError(f"{file} cannot be read as Parquet: {reason(error)}") from None

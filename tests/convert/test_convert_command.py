@@ -17,6 +17,7 @@ from convert.in_place import in_place_of
 from convert.load import import_model, open_model
 from convert.orbax_dir import clear
 from rlaifv_jax.errors import UserError
+from tests import world
 from tests.convert.llavas import TinyLlava
 from tests.convert.test_export import run
 
@@ -114,8 +115,13 @@ def test_an_unfinished_directory_needs_no_force(
         open_model(tmp_path / "b")
     assert run(monkeypatch, "import", model, tmp_path / "b") == 0
     assert open_model(tmp_path / "b").config.decoder.layers == 2
-    monkeypatch.setitem(sys.modules, "gcsfs", None)
-    assert run(monkeypatch, "import", model, "gs://bucket/model") == 2
+
+
+def test_without_gcsfs() -> None:
+    words = ["import sys", "sys.modules['gcsfs'] = None", "from convert.__main__ import main", "main()"]
+    done = world.run([sys.executable, "-c", "; ".join(words), "inspect", "gs://bucket/model"])
+    assert done.returncode == 2
+    assert "rlaifv-jax[gcs]" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("form", ["hugging face", "ours"])

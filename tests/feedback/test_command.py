@@ -228,7 +228,6 @@ ELSEWHERE = ["--config.output_dir=NEW", "--config.score.input=QUESTION"]
         ("pairs", ["--config.pairs.cap=1"], "another rules"),
         ("pairs", ["--config.pairs.shard_rows=0"], "pairs.shard_rows is 0"),
         ("all", ["--config.shard_answers=0"], "shard_answers is 0"),
-        ("all", ["--config.output_dir=gs://bucket/x", "--config.candidates=CANDIDATES"], "needs a disk"),
         ("best_of_n", [], "have to be set"),
         # before anything is asked
         ("all", ["--config.pairs.balance=three_sided", "--config.output_dir=NEW"], "pairs.balance is 'three_sided'"),

@@ -51,8 +51,9 @@ def test_lines_that_are_none_of_ours(tmp_path: Path) -> None:
     output = str(tmp_path / "a.jsonl")
     file = AnswerFile(output, SETTINGS, 3, 2)
     fill(file, 1)
-    file._part._file.write("[1]\n{}\nnull\n\n" + LEFTOVERS + '{"index": 2, "rec')
     close(file)
+    with open(tmp_path / "a.jsonl.parts" / "0.jsonl", "a") as journal:
+        journal.write("[1]\n{}\nnull\n\n" + LEFTOVERS + '{"index": 2, "rec')
     again = AnswerFile(output, SETTINGS, 3, 2)
     assert again.done == {1}
     fill(again, 0, 2)

@@ -131,8 +131,6 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             Shards(place, SETTINGS, {}, 1)
-    with pytest.raises(UserError, match="needs a disk"):
-        Shards("gs://bucket/x", SETTINGS, {}, 1)
     with pytest.raises(UserError, match="is damaged"):
         finished_files(tmp_path / "bad")
     with pytest.raises(UserError, match="there is no"):
