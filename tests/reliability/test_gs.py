@@ -150,6 +150,7 @@ def test_reference_log_probs(trained: tuple[Path, str], cloud: Cloud) -> None:
         assert there.equals(pq.read_table(file))
 
 
+@pytest.mark.slow
 def test_answers_in_two_processes_one_of_which_was_killed(
     trained: tuple[Path, str], cloud: Cloud, tmp_path: Path
 ) -> None:
@@ -262,7 +263,6 @@ def test_a_bucket_whose_kind_may_not_be_asked(cloud: Cloud, monkeypatch: pytest.
     ],
 )
 def test_a_mistake_is_one_line(
-    trained: tuple[Path, str],
     cloud: Cloud,
     tmp_path: Path,
     words: list[str],
@@ -271,7 +271,11 @@ def test_a_mistake_is_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     questions = put_folder(cloud, write_seven(tmp_path).parent, "asked")
-    given = [f"--model={trained[1]}", f"--questions={questions}/questions.jsonl", "--output=gs://bucket/never.jsonl"]
+    given = [
+        f"--model={MODELS / 'policy'}",
+        f"--questions={questions}/questions.jsonl",
+        "--output=gs://bucket/never.jsonl",
+    ]
     parsed = generate.parse_arguments([*given, "--max-new-tokens=4", *words])
     assert guard(lambda: generate.generate(parsed)) == status
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]

@@ -78,7 +78,7 @@ def test_opening_reads_the_footer_and_a_row_its_row_group(tmp_path: Path, monkey
     rows = [row(number, image={"bytes": noise[number], "path": None}) for number in range(60)]
     file = parquet(tmp_path / "data.parquet", rows, group=10)  # 200 kB each
     read: list[tuple[int, int]] = []
-    monkeypatch.setattr(module, "open_file", lambda name: Counted(name, read))
+    monkeypatch.setattr(module.fsspec, "open", lambda name, mode: Counted(name, read))
     monkeypatch.setattr(module, "BUFFER", 1024)
 
     of = TableSet(str(file))
