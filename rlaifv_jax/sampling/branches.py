@@ -86,15 +86,29 @@ class Branches(NamedTuple):
           scores: float32[G, N, V] logits behind the newest tokens.
           entering: only branches without any token choose.
         """
+        scores = adjust(self.behind(scores, prompts), self.seen, self.length, rules)
+        chosen = _choose(scores, prompts.keys, self, rules.settings)
+        return self.say(chosen, prompts, rules.ends, rules.settings.max_new_tokens, entering=entering)
+
+    def behind(self, scores: jax.Array, prompts: Prompts) -> jax.Array:
+        """`scores`, where there are newest tokens, and those behind the prompt where there are none."""
         starting = self.live & (self.length == 0)
-        scores = jnp.where(starting[..., None], prompts.first[:, None], scores)
-        chosen = _choose(adjust(scores, self.seen, self.length, rules), prompts.keys, self, rules.settings)
-        chooses = starting if entering else self.live
+        return jnp.where(starting[..., None], prompts.first[:, None], scores)
+
+    def chooses(self, *, entering: bool) -> jax.Array:
+        """bool[G, N]: branches that choose a token, see `pick`."""
+        return self.live & (self.length == 0) if entering else self.live
+
+    def say(
+        self, chosen: jax.Array, prompts: Prompts, ends: tuple[int, ...], most: jax.Array | int, *, entering: bool
+    ) -> "Branches":
+        """Write the tokens int32[G, N], see `pick`. most: tokens of a sample, for all or each of the branches."""
+        chooses = self.chooses(entering=entering)
         token = jnp.where(chooses, chosen, self.token)
         prompt = jnp.arange(token.shape[0])[:, None]
         sample = jnp.where(chooses, self.sample, self.tokens.shape[1])  # out of range: written nowhere
         length = self.length + chooses
-        ended = chooses & (is_end(token, rules.ends) | (length >= rules.settings.max_new_tokens))
+        ended = chooses & (is_end(token, ends) | (length >= most))
         state = self._replace(
             token=token,
             length=length,

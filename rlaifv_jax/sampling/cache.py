@@ -72,14 +72,15 @@ def prompt_bytes(config: DecoderConfig, shape: CacheShape) -> int:
     return 2 * config.layers * config.kv_heads * columns * (width + scale)
 
 
-def put_prefix(cached: Cached, key: jax.Array, value: jax.Array, slots: jax.Array) -> Cached:
-    """Keys and values [r, P, K, C] of new prompts into their slots int32[r]; one out of range is left out."""
+def new_prefix(key: jax.Array, value: jax.Array, dtype: str) -> Cached:
+    """Keys and values [r, P, K, C] of new prompts as the cache keeps them."""
+    return Cached(store(key.swapaxes(1, 2), dtype), store(value.swapaxes(1, 2), dtype))
 
-    def put(stored: Stored, x: jax.Array) -> Stored:
-        new = store(x.swapaxes(1, 2), str(stored.values.dtype))
-        return jax.tree.map(lambda old, leaf: old.at[slots].set(leaf, mode="drop"), stored, new)
 
-    return Cached(put(cached.key, key), put(cached.value, value))
+def put_prefix(cached: Cached, new: Cached, slots: jax.Array) -> Cached:
+    """New prompts into their slots int32[r]; one out of range is left out. They may be shorter than the slots."""
+    length = new.key.values.shape[2]
+    return jax.tree.map(lambda old, leaf: old.at[slots, :, :length].set(leaf, mode="drop"), cached, new)
 
 
 def put_suffix(cached: Cached, key: jax.Array, value: jax.Array, columns: jax.Array) -> Cached:

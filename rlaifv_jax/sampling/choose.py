@@ -24,13 +24,21 @@ def adjust(scores: jax.Array, seen: jax.Array | None, length: jax.Array, rules: 
     """
     settings, ends = rules.settings, rules.ends
     if seen is not None:
-        penalised = jnp.where(scores < 0, scores * settings.repetition_penalty, scores / settings.repetition_penalty)
-        scores = jnp.where(seen, penalised, scores)
+        scores = penalise(scores, seen, settings.repetition_penalty)
     if settings.min_new_tokens and ends:
-        early = (length < settings.min_new_tokens)[..., None]
-        end = jnp.zeros(scores.shape[-1], bool).at[jnp.array(ends)].set(True)
-        scores = jnp.where(early & end, -jnp.inf, scores)
+        scores = without_ends(scores, length < settings.min_new_tokens, ends)
     return scores
+
+
+def penalise(scores: jax.Array, seen: jax.Array, penalty: jax.Array | float) -> jax.Array:
+    """Scores with those of tokens `seen` made smaller. penalty: one, or one for each row."""
+    return jnp.where(seen, jnp.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
+def without_ends(scores: jax.Array, early: jax.Array, ends: tuple[int, ...]) -> jax.Array:
+    """Scores of which no end token can be chosen in the rows `early` bool[...]."""
+    end = jnp.zeros(scores.shape[-1], bool).at[jnp.array(ends)].set(True)
+    return jnp.where(early[..., None] & end, -jnp.inf, scores)
 
 
 def cut(scores: jax.Array, settings: Sampling, at_least: int) -> jax.Array:
@@ -44,7 +52,7 @@ def cut(scores: jax.Array, settings: Sampling, at_least: int) -> jax.Array:
     if settings.top_p == 1:
         return scores
     chances = jax.nn.softmax(scores, axis=-1)
-    least = _greatest(chances, lambda kept: jnp.sum(jnp.where(kept, chances, 0), axis=-1) >= settings.top_p)
+    least = greatest(chances, lambda kept: jnp.sum(jnp.where(kept, chances, 0), axis=-1) >= settings.top_p)
     least = jnp.minimum(least, top(chances, min(at_least, scores.shape[-1]))[0][..., -1:])
     return jnp.where(chances < least, -jnp.inf, scores)
 
@@ -61,7 +69,7 @@ def shortlist(scores: jax.Array, settings: Sampling, at_least: int) -> tuple[jax
     return best, ids
 
 
-def _greatest(values: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> jax.Array:
+def greatest(values: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """The greatest float32 t such that enough(values >= t): float32[..., 1] of values [..., V] that are not negative.
 
     Floats from 0 on are ordered like their bits, so t is found bit by bit, in 31 sums instead of a sort.

@@ -1,4 +1,5 @@
 """The functions of generation that are compiled: `admit` computes prompts, `advance` decodes until the host is needed.
+`compute` and `hold` are the two halves of `admit`, for who keeps prompts outside of slots (rlaifv_jax.serving).
 
 No file and no config object: the engine, an ahead-of-time compile and a test call the same functions.
 
@@ -19,11 +20,11 @@ from rlaifv_jax.models.blueprint import Params, unstacked_module
 from rlaifv_jax.models.decoder import Attend, DecoderConfig
 from rlaifv_jax.models.layers import Compute
 from rlaifv_jax.ops.attention import cached_attention
-from rlaifv_jax.ops.cached import Sight
+from rlaifv_jax.ops.cached import Cached, Sight
 from rlaifv_jax.ops.layout import Layout
 from rlaifv_jax.sampling.beams import Beams
 from rlaifv_jax.sampling.branches import Branches
-from rlaifv_jax.sampling.cache import Cache, CacheShape, Prompts, new_cache, put_prefix, put_suffix
+from rlaifv_jax.sampling.cache import Cache, CacheShape, Prompts, new_cache, new_prefix, put_prefix, put_suffix
 from rlaifv_jax.sampling.settings import Rules
 
 
@@ -46,8 +47,17 @@ class Program:
 class State(NamedTuple):
     cache: Cache
     prompts: Prompts
-    search: Branches | Beams
+    search: Any  # Branches, Beams, or the Seats of rlaifv_jax.serving
     steps: jax.Array  # int32[] steps of decoding so far, for the account
+
+
+class Computed(NamedTuple):
+    """r prompts that no slot holds yet. layers: keys and values [r, K, P, C] of each. The rest as `Prompts`."""
+
+    layers: list[Cached]
+    lengths: jax.Array
+    first: jax.Array
+    said: jax.Array | None
 
 
 def new_state(program: Program) -> State:
@@ -69,13 +79,18 @@ def new_state(program: Program) -> State:
 
 
 def state_shardings(program: Program, mesh: Mesh) -> State:
-    """Prompts and branches lie over the mesh as rows do, cached heads as heads."""
+    """Where `new_state` lies, see `shardings`."""
+    return shardings(jax.eval_shape(partial(new_state, program=program)), mesh)
+
+
+def shardings(state: State, mesh: Mesh) -> State:
+    """Prompts and branches lie over the mesh as rows do, cached heads as heads. state: shapes."""
 
     def place(leaf: Any, *names: str) -> NamedSharding:
         axes = (*names, *(None,) * leaf.ndim)[: leaf.ndim]
         return NamedSharding(mesh, parallel.spec(axes, leaf.shape, mesh))
 
-    cache, *rest = jax.eval_shape(partial(new_state, program=program))
+    cache, *rest = state
     return State(
         jax.tree.map(lambda leaf: place(leaf, "batch", "heads"), cache),
         *jax.tree.map(lambda leaf: place(leaf, "batch"), tuple(rest)),
@@ -112,27 +127,37 @@ def admit(params: Params, state: State, batch: Batch, slots: jax.Array, keys: ja
       slots: int32[r], each free; out of range for a row of padding.
       keys: uint32[r, 2], see `choose.uniforms`.
     """
+    state, said = hold(state, compute(params, batch, program=program), slots, keys)
+    return state._replace(search=state.search.start(slots, said))
+
+
+def hold(state: State, computed: Computed, slots: jax.Array, keys: jax.Array) -> tuple[State, jax.Array | None]:
+    """Put prompts into slots; nothing is said behind them yet. slots, keys: as `admit`. Also returns their `said`."""
+    layers, lengths, first, said = computed
+    prompts = jax.tree.map(
+        lambda old, new: old.at[slots].set(new, mode="drop"), state.prompts, Prompts(lengths, first, keys, said)
+    )
+    prefix = [put_prefix(old, new, slots) for old, new in zip(state.cache.prefix, layers, strict=True)]
+    return state._replace(cache=state.cache._replace(prefix=prefix), prompts=prompts), said
+
+
+def compute(params: Params, batch: Batch, *, program: Program) -> Computed:
+    """Prompts through the model. params, batch: as `admit`."""
     model, layers = unstacked_module(program.graph, params)
     layout = Layout(batch.segments, batch.branches, batch.positions)
     attend = model.decoder.attention(layout, program.compute)
-    prefix = list(state.cache.prefix)
+    prefix: list[Cached] = []
 
-    def keep(number: int) -> Attend:
-        def attend_and_keep(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-            prefix[number] = put_prefix(prefix[number], key, value, slots)
-            return attend(query, key, value)
+    def attend_and_keep(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        prefix.append(new_prefix(key, value, program.cache.dtype))
+        return attend(query, key, value)
 
-        return attend_and_keep
-
-    attends = [keep(number) for number in range(len(layers))]
+    attends: list[Attend] = [attend_and_keep] * len(layers)
     hidden = model.decoder.step(layers, model.embed(batch, program.compute), layout.positions, attends)
     lengths = (batch.segments > 0).sum(axis=1)
     last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
     said = _said(batch, program) if program.rules.settings.penalises else None
-    prompts = Prompts(lengths, model.decoder.logits(last), keys, said)
-    kept = jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), state.prompts, prompts)
-    cache = state.cache._replace(prefix=prefix)
-    return State(cache, kept, state.search.start(slots, said), state.steps)
+    return Computed(prefix, lengths, model.decoder.logits(last), said)
 
 
 def _said(batch: Batch, program: Program) -> jax.Array:
@@ -162,7 +187,7 @@ def advance(
         return state._replace(search=state.search.pick(logits, state.prompts, program.rules, entering=entering))
 
     search = state.search
-    if isinstance(search, Branches):
+    if not isinstance(search, Beams):
         search = search.finish(stopped & search.live & (search.length > 0), state.prompts.said)
     vocabulary = program.decoder.vocab_size
     nothing = jnp.zeros((*search.token.shape, vocabulary), jnp.float32)
