@@ -13,7 +13,7 @@ JOBS ?= 2
 RUN = $(VENV)/bin/python
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-full lint smoke-newest clean
+.PHONY: demo test test-full lint docs smoke-newest clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m rlaifv_jax.shapes.demo
@@ -28,6 +28,11 @@ lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# The documentation as pages, in site/.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo site/index.html
 
 # The newest JAX that pip finds, under another Python: make smoke-newest PYTHON=python3.12 VENV=.venv312
 smoke-newest: $(VENV)/.installed
@@ -45,5 +50,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --editable ".[test]"
 	touch $@
 
+$(VENV)/.installed-docs: pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -90,7 +90,7 @@ def check_destination(source: str, destination: str, force: bool) -> None:
     if filled and not any((target / name).exists() for name in ("config.json", "rlaifv.json", "adapter_config.json")):
         raise UserError(f"{destination} holds something that is no model; remove it yourself, or write elsewhere")
     if filled and not force and not is_unfinished(destination):
-        raise UserError(f"{destination} is not empty; --force replaces it")
+        raise UserError(f"{destination} is not empty; give --force to replace it")
 
 
 def run(arguments: Any) -> None:
@@ -124,7 +124,7 @@ def run(arguments: Any) -> None:
         import_model(checkpoint, arguments.destination, arguments.template)
     else:
         if is_remote(arguments.destination):
-            raise UserError("export writes to a local directory; copy it to the cloud (gcloud storage cp -r)")
+            raise UserError("export: DST must be a local directory; copy it to the cloud then (gcloud storage cp -r)")
         if arguments.adapter:
             from convert.adapter_files import export_adapter
 

@@ -90,7 +90,7 @@ def open_adapter(base: Any, directory: Path) -> Any:
     alone += [name for name in tensors if name.endswith(UP) and name.removesuffix(UP) not in stems]
     if not stems or odd or alone:
         what = f"{odd[0]} is no matrix of a linear map" if odd else f"half of {alone[0]}" if alone else "no adapters"
-        raise UserError(f"{directory}: its tensors cannot be used: {what}")
+        raise UserError(f"{directory}: its tensors cannot be used: {what}; fetch them again")
     names = _by_name(base, {f"{stem}.weight" for stem in stems} | whole.keys(), directory)
     rank, alpha = section.count("r", 8), float(section.number("lora_alpha", 8))
     if section.expect("use_rslora", (False, True), False):
@@ -217,5 +217,5 @@ def _check(
     if down.shape != (rank, width_in) or up.shape != (width_out, rank):
         raise UserError(
             f"{down.file}: the adapter of {stem} is {list(down.shape)} and {list(up.shape)}; for rank {rank} and the "
-            f"base model it would be {[rank, width_in]} and {[width_out, rank]}"
+            f"base model it must be {[rank, width_in]} and {[width_out, rank]}"
         )

@@ -93,7 +93,7 @@ def check_layers(part: str, wanted: int, found: Collection[str], where: Any) -> 
         names = "" if there else f"; they are called {', '.join(sorted(found)[:3])}"
         raise UserError(
             f"{where}: config.json says num_hidden_layers={wanted} of the {part}, the tensors are those of "
-            f"{there} layers, so {wanted - there} are missing{names}"
+            f"{there} layers, so {wanted - there} are missing{names}; fetch the model again"
         )
 
 

@@ -86,7 +86,8 @@ def match(
         if names
     ]
     if problems:
-        raise UserError(f"{where}: the tensors do not fit config.json; {'; '.join(problems)}")
+        found = "; ".join(problems)
+        raise UserError(f"{where}: the tensors do not fit config.json, both must be of one model; {found}")
     grouped: dict[str, list[Entry]] = {}
     for entry in entries:
         grouped.setdefault(entry.path, []).append(entry)

@@ -60,7 +60,7 @@ def is_orbax_dir(path: Any) -> bool:
             raise UserError(f"{directory}: has no finished {PARAMS}/: its writing was interrupted; write it again")
         return (directory / NOTES).exists()
     except ImportError as error:  # gs:// without gcsfs
-        raise fault(error) or UserError(f"{path} cannot be read: {error}") from None
+        raise fault(error) or UserError(f"{path} cannot be read ({error}); write the model again") from None
 
 
 def is_unfinished(path: Any) -> bool:
@@ -119,7 +119,9 @@ def read_notes(directory: Any) -> Notes:
     file = epath.Path(directory) / NOTES
     values = read_json(file)
     if values.pop("format", None) != FORMAT:
-        raise UserError(f"{file}: written by another version of this project; this one reads format {FORMAT}")
+        raise UserError(
+            f"{file}: written by another version of this project; this one reads format {FORMAT}; write the model again"
+        )
     try:
         notes = Notes(**values)
     except TypeError as error:
@@ -167,7 +169,10 @@ def read_params(directory: Any, shapes: Mapping[str, tuple[int, ...]], notes: No
             wrong.append(f"{path} has {shapes[path][0]} layers, {NOTES} the dtypes of {len(recorded)}")
         leaves[path] = OrbaxLeaf(f"{params}: {path}", store, recorded)
     if wrong:
-        raise UserError(f"{params}: does not fit config.json; {len(wrong)} differences: {', '.join(wrong[:3])}")
+        raise UserError(
+            f"{params}: does not fit config.json, both must be of one model; "
+            f"{len(wrong)} differences: {', '.join(wrong[:3])}"
+        )
     check_chunks(leaves, complete=metadata.get("store_array_data_equal_to_fill_value") is True)
     return leaves
 

@@ -32,13 +32,13 @@ def read_safetensors(file: Path) -> dict[str, LazyTensor]:
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-            raise UserError(f"{file}: not a safetensors file, or cut short")
+            raise UserError(f"{file}: not a safetensors file, or cut short; fetch it again")
         try:
             header: Any = json.loads(stream.read(length))
         except (ValueError, RecursionError):
-            raise UserError(f"{file}: not a safetensors file (its header is not JSON)") from None
+            raise UserError(f"{file}: not a safetensors file (its header is not JSON); fetch it again") from None
     if not isinstance(header, dict):
-        raise UserError(f"{file}: not a safetensors file (its header is no JSON object)")
+        raise UserError(f"{file}: not a safetensors file (its header is no JSON object); fetch it again")
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -54,7 +54,7 @@ def read_safetensors(file: Path) -> dict[str, LazyTensor]:
         if dtype is None:
             raise UserError(f"{file}: {name} is {kind}; supported are {', '.join(DTYPES)}")
         if start < 8 + length or end > size or 0 in shape or end - start != math.prod(shape) * dtype.itemsize:
-            raise UserError(f"{file}: {name} lies outside the file, which is probably cut short")
+            raise UserError(f"{file}: {name} lies outside the file, which is probably cut short; fetch it again")
         tensors[name] = LazyTensor(file, start, dtype, shape, contiguous(shape))
     return tensors
 

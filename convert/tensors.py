@@ -51,7 +51,7 @@ class LazyTensor:
             with open(self.file, "rb") as file:
                 mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.file}: cut short or gone since it was opened ({error})") from None
+            raise UserError(f"{self.file}: cut short or gone since it was opened ({error}); fetch it again") from None
         view: np.ndarray = np.ndarray(
             self.shape,
             self.dtype,
@@ -89,14 +89,14 @@ def weight_files(directory: Path) -> list[Path]:
     for name in SINGLES:
         if (directory / name).is_file():
             return [directory / name]
-    raise UserError(f"{directory}: no weights; looked for the files {', '.join((*INDEXES, *SINGLES))}")
+    raise UserError(f"{directory}: no weights; one of the files {', '.join((*INDEXES, *SINGLES))} is needed")
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Name of a tensor → name of the file beside `index` that holds it."""
     found = read_json(index).get("weight_map")
     if not isinstance(found, dict) or not found:
-        raise UserError(f"{index}: not an index of weights (no weight_map)")
+        raise UserError(f"{index}: not an index of weights (no weight_map); fetch it again")
     for name, file in found.items():
         if not isinstance(file, str) or file in ("", ".", "..") or Path(file).name != file:
             raise UserError(f"{index}: {shortened(repr(file))}, where {name} shall be, is no name of a file beside it")
@@ -122,7 +122,7 @@ def read_directory(directory: Path) -> dict[str, LazyTensor]:
         if index.exists():
             lost = [name for name in _weight_map(index) if name not in tensors]
             if lost:
-                raise UserError(f"{index}: {len(lost)} names are not in their files, e.g. {lost[0]}")
+                raise UserError(f"{index}: {len(lost)} names are not in their files, e.g. {lost[0]}; fetch them again")
             break
     kept = {name: tensor for name, tensor in tensors.items() if not DERIVED.search(name)}
     for name, tensor in kept.items():

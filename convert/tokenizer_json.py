@@ -153,4 +153,4 @@ def _check(spm: Any, model: Path, rows: int) -> None:
     elif len(spm.pieces) > rows:
         problem = f"it has {len(spm.pieces)} pieces, the model only {rows} rows"
     if problem:
-        raise UserError(f"{model}: cannot be turned into a tokenizer.json: {problem}")
+        raise UserError(f"{model}: cannot be turned into a tokenizer.json ({problem}); put one beside it")

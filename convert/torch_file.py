@@ -62,23 +62,26 @@ def read_torch(file: Path) -> dict[str, LazyTensor]:
         with zipfile.ZipFile(file) as archive:
             programs = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
             if len(programs) != 1:
-                raise UserError(f"{file}: no data.pkl inside; this is not a file of torch.save")
+                raise UserError(f"{file}: no data.pkl inside; this is not a file of torch.save; fetch it again")
             if archive.getinfo(programs[0]).file_size > PROGRAM_LIMIT:
                 raise UserError(
-                    f"{file}: its pickle takes more than {PROGRAM_LIMIT // 2**20} MiB; this is no file of weights"
+                    f"{file}: its pickle takes more than {PROGRAM_LIMIT // 2**20} MiB, which no file of weights needs; "
+                    "fetch it again"
                 )
             with archive.open(programs[0]) as stream:
                 state = _Reader(stream, file, archive, programs[0].removesuffix("data.pkl")).load()
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{file}: its pickle cannot be read ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{file}: its pickle cannot be read ({type(error).__name__}: {error}); fetch it again"
+        ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(place, Place) for name, place in state.items()
     ):
-        raise UserError(f"{file}: holds something else than names and tensors")
+        raise UserError(f"{file}: holds something else than names and tensors; give a file of weights")
     return {name: LazyTensor(file, *place) for name, place in state.items()}
 
 
@@ -99,7 +102,8 @@ class _Reader(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise UserError(
-                f"{self._file}: its pickle asks for {module}.{name}, which has no place in a file of weights"
+                f"{self._file}: its pickle asks for {module}.{name}, which has no place in a file of weights; "
+                "use another file"
             ) from None
 
     def persistent_load(self, key: Any) -> Storage:
@@ -108,7 +112,7 @@ class _Reader(pickle.Unpickler):
             raise UserError(f"{self._file}: an unknown kind of storage: {key!r}")
         entry = self._archive.getinfo(f"{self._prefix}data/{name}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < length * storage.dtype.itemsize:
-            raise UserError(f"{self._file}: {entry.filename} is compressed or cut short")
+            raise UserError(f"{self._file}: {entry.filename} is compressed or cut short; fetch it again")
         with open(self._file, "rb") as stream:  # the local header repeats name and extra field, of other lengths
             stream.seek(entry.header_offset + 26)
             name_length, extra_length = struct.unpack("<HH", stream.read(4))
@@ -117,10 +121,10 @@ class _Reader(pickle.Unpickler):
     def _tensor(self, storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -> Place:
         shape, strides = tuple(map(int, shape)), tuple(map(int, strides))
         if not isinstance(storage, Storage) or min((offset, *strides)) < 0 or 0 in shape:
-            raise UserError(f"{self._file}: a tensor without a storage, or of impossible shape")
+            raise UserError(f"{self._file}: a tensor without a storage, or of impossible shape; fetch it again")
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         if min(shape, default=1) < 0 or last >= storage.length:
-            raise UserError(f"{self._file}: a tensor of shape {shape} reaches beyond its storage")
+            raise UserError(f"{self._file}: a tensor of shape {shape} reaches beyond its storage; fetch it again")
         start = storage.offset + offset * storage.dtype.itemsize
         return Place(start, storage.dtype, shape, strides)
 

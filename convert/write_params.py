@@ -45,7 +45,9 @@ def write_params(directory: Any, leaves: Mapping[str, Leaf], blueprint: Blueprin
         try:
             return future.result()
         except ValueError as error:  # what TensorStore raises for everything, a full disk too
-            raise UserError(f"{params} cannot be written: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"{params} cannot be written ({str(error).splitlines()[0]}); choose another place"
+            ) from None
 
     def pieces() -> Iterator[tuple[Any, Leaf, int | None]]:
         """Every layer: where it goes, and what is to be read for it."""

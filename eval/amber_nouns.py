@@ -59,7 +59,7 @@ def read_words(relation: Path, safe: Path) -> Words:
     try:
         related = json.loads(text_in(read_bytes(relation), relation))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{relation} is no JSON ({error})") from None
+        raise UserError(f"{relation} is no JSON ({error}); fetch it again") from None
     lines = text_in(read_bytes(safe), safe).splitlines()
     if not isinstance(related, dict) or not all(_is_words(others) for others in related.values()):
         raise UserError(f"{relation}: an object of lists of words is needed")

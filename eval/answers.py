@@ -36,12 +36,12 @@ def read(file: Path, items: Sequence[Item]) -> Answers:
     content = read_bytes(file)  # once: it may be a pipe, and nobody can change it meanwhile
     records = rows_of(content, file)
     if not records:
-        raise UserError(f"{file} holds no answers")
+        raise UserError(f"{file} holds no answers; give one for each question")
     places = _places(records, items, file)
     rows = [Row(item, "", failed="no answer") for item in items]
     for number, (record, place) in enumerate(zip(records, places, strict=True)):
         if rows[place].failed != "no answer":
-            raise UserError(f"{file}, row {number}: a second answer to question {items[place].id}")
+            raise UserError(f"{file}, row {number}: a second answer to question {items[place].id}; leave one out")
         rows[place] = _row(items[place], record, f"{file}, row {number}")
     return Answers(rows, hashlib.sha256(content).hexdigest())
 

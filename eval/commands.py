@@ -83,7 +83,9 @@ def compare(given: argparse.Namespace) -> int:
         try:
             given.json.write_text(json.dumps(blocks, indent=2) + "\n")
         except OSError as error:
-            raise UserError(f"--json: {given.json} cannot be written: {error.strerror}") from None
+            raise UserError(
+                f"--json: {given.json} cannot be written ({error.strerror}); choose another place"
+            ) from None
     return 0
 
 
@@ -118,7 +120,7 @@ def _score(given: argparse.Namespace, benchmark: Benchmark, output: Path) -> tup
     if given.judge_model and given.judge_local:
         raise UserError("--judge-model is behind a server and --judge-local is here; give one of them")
     if given.swap_order and not benchmark.compares:
-        raise UserError(f"--swap-order: {benchmark.name} shows the judge one answer")
+        raise UserError(f"--swap-order: {benchmark.name} shows the judge one answer; leave it out")
     if judged and not benchmark.stages:
         say(f"{benchmark.name} asks no judge")
     stages = benchmark.stages if judged else ()

@@ -39,7 +39,7 @@ def read_bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise refused(f"{file} cannot be read", error) from None
+        raise refused(f"{file} cannot be read", error, "check the path") from None
 
 
 def rows_of(content: bytes, file: Path) -> list[dict[str, Any]]:
@@ -61,14 +61,14 @@ def text_in(content: bytes, file: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        raise UserError(f"{file} cannot be read ({error}); fetch it again") from None
 
 
 def _parse(text: str, where: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: is no JSON ({error})") from None
+        raise UserError(f"{where}: is no JSON ({error}); mend or fetch it again") from None
     return mended(value) if "\\ud" in text.lower() else value
 
 
@@ -92,7 +92,7 @@ def text_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
             if not isinstance(value, str):
                 raise UserError(f"{where}: {name!r} is {type(value).__name__}; a text is needed")
             return value
-    raise UserError(f"{where}: has no {' or '.join(map(repr, names))}")
+    raise UserError(f"{where}: has no {' or '.join(map(repr, names))}, which is needed")
 
 
 def sha256(files: Sequence[Path]) -> str:
@@ -110,7 +110,7 @@ def make_folder(folder: Path, key: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refused(f"{key}: {folder} cannot be a folder", error) from None
+        raise refused(f"{key}: {folder} cannot be a folder", error, "choose another place") from None
 
 
 def picture_of(data: Path, address: str) -> str:

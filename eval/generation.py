@@ -47,7 +47,7 @@ def answer(items: Sequence[Item], data: Path, output: Path, how: Generation, *, 
     if missing := [item.image_id or item.id for item in items if not item.image]:
         raise UserError(
             f"{len(missing)} of {len(items)} pictures are not in {folder}/images, the first of them {missing[0]}; "
-            "python -m eval data says where they are from"
+            "see python -m eval data for where they are from"
         )
     questions, answers = output / "questions.jsonl", output / "answers.jsonl"
     asked = "".join(

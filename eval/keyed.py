@@ -19,7 +19,7 @@ def keyed(rows: Iterable[Mapping[str, Any]], name: str, file: Path) -> dict[str,
         if not isinstance(key, str | int):
             raise UserError(f"{file}, row {number}: has no {name!r}; a number or text is needed")
         if str(key) in found:
-            raise UserError(f"{file}, row {number}: {name} {key} stands there twice")
+            raise UserError(f"{file}, row {number}: {name} {key} stands there twice; leave one out")
         found[str(key)] = row
     return found
 

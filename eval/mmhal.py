@@ -56,7 +56,7 @@ class Mmhal(Benchmark):
             where = f"{file}, row {number}"
             contents = row.get("image_content")
             if not isinstance(contents, list) or not all(isinstance(name, str) for name in contents):
-                raise UserError(f"{where}: 'image_content' is no list of texts")
+                raise UserError(f"{where}: 'image_content' must be a list of texts")
             kind = text_of(row, ("question_type",), where)
             if kind not in TYPES:
                 raise UserError(f"{where}: 'question_type' is {kind!r}; it can be {', '.join(TYPES)}")

@@ -101,7 +101,7 @@ def _item(row: Mapping[str, Any], file: Path, key: str) -> Item:
     where = f"{file}, index {key}"
     category, sub = text_of(row, ("category",), where), text_of(row, ("l2_category",), where)
     if (category, sub) not in SUBS:
-        raise UserError(f"{where}: {category!r} with {sub!r} is no category of MMStar")
+        raise UserError(f"{where}: {category!r} with {sub!r} is no category of MMStar; fetch the file again")
     answer = text_of(row, ("answer",), where).strip().upper()
     if answer not in tuple("ABCD"):
         raise UserError(f"{where}: 'answer' is {answer!r}; it can be A, B, C or D")
@@ -130,7 +130,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
     try:
         return parquet.read_table(file).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{file} cannot be read as Parquet ({str(error).splitlines()[0]}); fetch it again") from None
 
 
 MMSTAR = Mmstar()

@@ -55,7 +55,7 @@ class ObjectHalBench(Benchmark):
         file = _questions(data)
         rows = read_rows(file)
         if not rows:
-            raise UserError(f"{file} holds no questions")
+            raise UserError(f"{file} holds no questions; fetch it again")
         known = index.read(file.parent / index.FILE)
         made_by = {"world": known.world, "extractor": known.extractor}
         items = []
@@ -157,13 +157,13 @@ def _identities(rows: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
     """image_id of every row, or its org_idx where pictures repeat."""
     for number, row in enumerate(rows):
         if not isinstance(row.get("image_id"), (int, str)) or row["image_id"] == "":
-            raise UserError(f"{file}, row {number}: has no image_id")
+            raise UserError(f"{file}, row {number}: has no image_id, which is needed")
     for name in ("image_id", "org_idx"):
         identities = [str(row.get(name)) for row in rows]
         if len(set(identities)) == len(rows):
             return identities
     twice = Counter(str(row["image_id"]) for row in rows).most_common(1)[0][0]
-    raise UserError(f"{file}: image {twice} is there twice, without an org_idx for each question to tell them apart")
+    raise UserError(f"{file}: image {twice} is there twice, an org_idx for each question is needed to tell them apart")
 
 
 def _mentions(rows: Sequence[Row], extractor: ObjectExtractor, tools: Tools) -> Iterator[tuple[Row, list[Mention]]]:

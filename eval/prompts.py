@@ -50,7 +50,7 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--judge-prompt: {file} cannot be read: {error}") from None
+        raise UserError(f"--judge-prompt: {file} cannot be read ({error}); give a text file") from None
 
 
 def fill(template: str, slots: Mapping[str, str], stage: str) -> str:
@@ -64,6 +64,6 @@ def fill(template: str, slots: Mapping[str, str], stage: str) -> str:
         parts = template.split("{}")
         return "".join(part + value for part, value in zip(parts, [*slots.values(), ""], strict=True))
     if missing:
-        raise UserError(f"the prompt of {stage} has no {', '.join(missing)}")
+        raise UserError(f"the prompt of {stage} has no {', '.join(missing)}; write each of them where it goes")
     pattern = "|".join(re.escape(f"{{{name}}}") for name in slots)
     return re.sub(pattern, lambda found: slots[found[0][1:-1]], template)

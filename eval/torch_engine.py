@@ -53,12 +53,12 @@ class Transformers:
             raise UserError(f"--engine transformers needs PyTorch: {error}") from None
         if how.template or how.vision_path:
             raise UserError(
-                "--engine transformers speaks as the exported directory says; no --template or --vision-path"
+                "--engine transformers speaks as the exported directory says; leave out --template and --vision-path"
             )
         if how.repetition_penalty != 1 or how.image_aspect_ratio:
             raise UserError(
                 "--engine transformers counts the prompt's tokens as repeated, too, and prepares pictures in its own "
-                "way; no --repetition-penalty or --image-aspect-ratio"
+                "way; leave out --repetition-penalty and --image-aspect-ratio"
             )
         self.torch, self.how = torch, how
         self.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -208,7 +208,10 @@ def _widest(config: Any, model: Model, length: int) -> RowShape:
 def _row_lengths(config: Any, sizes: Sizes) -> Sequence[int]:
     longest = whole_steps(int(sizes.tokens.max()))
     if config.train.row_length and config.train.row_length < longest:
-        raise UserError(f"train.row_length={config.train.row_length} is shorter than the longest pair, {longest}")
+        raise UserError(
+            f"train.row_length={config.train.row_length} is shorter than the longest pair, {longest}; "
+            "it must be that or more"
+        )
     return row_lengths(config.train.row_length, longest, config.train.longest_row)
 
 

@@ -206,11 +206,11 @@ def open_picture(image: Any) -> Any:
             return image.convert("RGB")
         return decode(image if isinstance(image, bytes) else Path(image).read_bytes())
     except OSError as error:
-        raise UserError(f"image: {where} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"image: {where} cannot be read: {error.strerror or error}; check the path") from None
     except BadRow as fault:
-        raise UserError(f"image: {where} is no picture that can be read: {fault.detail}") from None
+        raise UserError(f"image: {where} is no picture that can be read ({fault.detail}); give another") from None
     except ValueError as error:  # a NUL in a name, a closed image
-        raise UserError(f"image: {where!r} cannot be read: {error}") from None
+        raise UserError(f"image: {where!r} cannot be read ({error}); check the path") from None
     except TypeError:
         raise UserError(f"image: a file's name, bytes or a PIL image is needed, not {type(image).__name__}") from None
 
@@ -262,7 +262,7 @@ def _read() -> str:
     except (EOFError, KeyboardInterrupt):
         return ""
     except UnicodeDecodeError:
-        raise UserError("what comes in is no text (UTF-8)") from None
+        raise UserError("standard input is no text in UTF-8; write it in UTF-8") from None
 
 
 def main() -> None:

@@ -132,12 +132,12 @@ def config_command(
         if stages and (not words or words[0] not in stages):
             raise UserError(f"which stage? Say one of {', '.join(stages)}.")
         if spare := words[1:] if stages else words:
-            raise UserError(f"what is {spare[0]!r}? Settings are given as --config.key=value.")
+            raise UserError(f"what is {spare[0]!r}? Give settings as --config.key=value.")
         try:
             config = flag.value
             list(config or ())  # a file that could not be loaded raises at the first touch
         except OSError as error:
-            raise UserError(f"--config: {str(error).splitlines()[-1].strip()}") from None
+            raise UserError(f"--config: {str(error).splitlines()[-1].strip()}; check the path") from None
         if config is None:
             raise UserError("which experiment? Give --config=configs/NAME.py, or --help for all keys.")
         run(*words, config)

@@ -85,7 +85,9 @@ def check_computation(config: Any) -> None:
     if config.lora.rank:
         check_lora(config)
     elif config.lora.base:
-        raise UserError(f"lora.base is {config.lora.base!r}, but lora.rank is 0: what is trained is not kept in int8")
+        raise UserError(
+            f"lora.base is {config.lora.base!r}, but lora.rank is 0: what is trained is not kept in int8; set lora.rank"
+        )
     if not math.isfinite(config.dpo.sft_weight):
         raise UserError(f"dpo.sft_weight is {config.dpo.sft_weight}; it must be a finite number")
     for key in ("beta", "token_weight"):
@@ -94,7 +96,7 @@ def check_computation(config: Any) -> None:
     if not 0 <= config.dpo.label_smoothing < 0.5:
         raise UserError(f"dpo.label_smoothing is {config.dpo.label_smoothing}; it must lie in 0 … 0.5, below 0.5")
     if config.dpo.label_smoothing and config.dpo.loss != "sigmoid":
-        raise UserError(f"dpo.label_smoothing is of the sigmoid loss; dpo.loss is {config.dpo.loss!r}")
+        raise UserError(f"dpo.label_smoothing is of the sigmoid loss; dpo.loss is {config.dpo.loss!r}; leave it 0")
     if config.data.augment_views == "fresh" and not config.data.augment:
         raise UserError("data.augment_views is 'fresh', but data.augment is empty: there are no views")
     if config.data.augment and config.data.image_aspect_ratio:

@@ -6,8 +6,10 @@
 By default ten answers to each question at temperature 0.7, up to 512 tokens, as RLAIF-V makes its candidates.
 With --temperature 0 or --num-beams 3 there is one.
 
-Questions: the original's files, JSON lines or an array (docs/data.md): `question`, and `image` (base64 or a path) or
-`image_path`. Answers: the original's records, a line each, in the order of the questions. A picture that cannot be read
+Questions: the original's files, JSON lines or an array (docs/generate.md): `question`, and `image` (base64 or a
+path) or `image_path`.
+
+Answers: the original's records, a line each, in the order of the questions. A picture that cannot be read
 or a prompt that is too long becomes a record with an `error` and an empty answer.
 
 Kill it at any time: the same command goes on behind what is finished, and the file comes out the same. On several hosts
@@ -87,7 +89,9 @@ def check(given: argparse.Namespace) -> None:
     if given.server:
         _check_server(given)
     elif patience := [name for name in PATIENCE if getattr(given, name) is not None]:
-        raise UserError(f"--{patience[0].replace('_', '-')} is for requests to a --server, and none is given")
+        raise UserError(
+            f"--{patience[0].replace('_', '-')} is for requests to a --server, and none is given; leave it out"
+        )
     _samples(given, candidates({}).changed(changes(given), {}))
 
 
@@ -96,7 +100,7 @@ def _check_server(given: argparse.Namespace) -> None:
     _line(given)
     for name in (*ON_DEVICES, *(name for name in changes(given) if name not in BY_SERVER)):
         if getattr(given, name):
-            raise UserError(f"--{name.replace('_', '-')} is for a model on these devices; a --server does not take it")
+            raise UserError(f"--{name.replace('_', '-')} is for a model on these devices; leave it out with a --server")
     for name in OF_SEVERAL:
         if getattr(given, name):
             raise UserError(

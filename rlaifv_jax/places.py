@@ -147,9 +147,9 @@ def reason(error: BaseException) -> str:
     return ": ".join(lines[:2])[:300] or type(error).__name__
 
 
-def refused(what: str, error: BaseException) -> UserError:
-    """`what` could not be done, and why; of the class of `fault`."""
-    return type(fault(error) or UserError())(f"{what}: {reason(error)}")
+def refused(what: str, error: BaseException, mend: str) -> UserError:
+    """`what` could not be done, why, and what to do; of the class of `fault`."""
+    return type(fault(error) or UserError())(f"{what} ({reason(error)}); {mend}")
 
 
 def fault(error: BaseException) -> UserError | None:

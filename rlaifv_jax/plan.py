@@ -25,7 +25,7 @@ def make_plan(config: Any, pairs: int) -> Plan:
     """Turn epochs and fractions of epochs into steps, for a data set of `pairs` rows."""
     per_epoch = pairs / config.train.batch_pairs
     if not config.train.steps and config.train.epochs <= 0:
-        raise UserError("train.steps is 0 and train.epochs is not above 0: nothing to train")
+        raise UserError("train.steps is 0 and train.epochs is not above 0: nothing to train; set one of them")
     steps = config.train.steps or max(1, round(config.train.epochs * per_epoch))
     every = config.checkpoint.every
     if every <= 0:

@@ -175,7 +175,7 @@ def _check_output(directory: epath.Path) -> None:
         if parallel.is_main():
             mark.write_text("written by the first process of a job; the others look for it")
     except (OSError, ImportError) as error:  # ImportError: gs:// without gcsfs
-        raise refused(f"output_dir: {directory} cannot be written", error) from None
+        raise refused(f"output_dir: {directory} cannot be written", error, "choose another") from None
     multihost_utils.sync_global_devices("output_dir is there")
     if not np.all(multihost_utils.process_allgather(np.array(mark.exists()))):
         raise UserError(f"output_dir: {directory} is not shared by all processes; use gs://… or a network disk")

@@ -172,7 +172,10 @@ def _adopt(run: Run, data: Data, model: StartingModel) -> References:
     for row, (chosen, rejected) in zip(index.rows, index.target_counts, strict=True):
         stored = data.source.reference(int(row))
         if stored is None or len(stored.chosen_tokens) < chosen or len(stored.rejected_tokens) < rejected:
-            raise UserError(f"data: {data.source.path}, row {row}: its `logps` do not cover the answers")
+            raise UserError(
+                f"data: {data.source.path}, row {row}: its `logps` do not cover the answers; "
+                "leave the column out to compute them"
+            )
         tails = (stored.chosen_tokens[-chosen:], stored.rejected_tokens[-rejected:])
         answers.append((tails[0].astype(np.float32), tails[1].astype(np.float32)))
     found = References.pack(index.rows, answers)

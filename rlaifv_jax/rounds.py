@@ -50,7 +50,7 @@ def check(config: Any) -> None:
     if config.keep_weights not in ("all", "best"):
         raise UserError(f"keep_weights is {config.keep_weights!r}; it can be 'all' or 'best'")
     if config.training.train.objective != "dpo":
-        raise UserError(f"training.train.objective is {config.training.train.objective!r}; rounds are DPO")
+        raise UserError(f"training.train.objective is {config.training.train.objective!r}; rounds must be 'dpo'")
     if config.training.reference.path:
         raise UserError("training.reference.path is set; every round keeps reference log-probs of its own")
     if load_function(config.select.function, "select.function").name == BY_LABELER and not config.select.questions:

@@ -138,7 +138,7 @@ def _check_vocabulary(data: Data, rows: int) -> None:
     place = int(data.index.highest_tokens.argmax())
     raise UserError(
         f"data: {data.source.path}, row {data.index.rows[place]}: token id {data.index.highest_tokens[place]}, but the "
-        f"model's vocabulary has {rows} rows; its tokenizer belongs to another model"
+        f"model's vocabulary has {rows} rows; its tokenizer belongs to another model; bring its own"
     )
 
 
@@ -160,7 +160,9 @@ def _split(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
     count = len(data.index)
     held = max(1, round(fraction * count))
     if held >= count:
-        raise UserError(f"data.eval_fraction={fraction} of {count} rows leaves nothing to train on")
+        raise UserError(
+            f"data.eval_fraction={fraction} of {count} rows leaves nothing to train on; choose a smaller one"
+        )
     order = generator(seed, 0, purpose="held out").permutation(count)
     return (
         Data(data.source, data.index.take(np.sort(order[held:]))),

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlaifv_jax.chat_server import Said
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.places import local, reason
+from rlaifv_jax.places import local
 from rlaifv_jax.records.lines import Lines, files_of, lines
 
 
@@ -47,7 +47,7 @@ class ReplyCache:
                 self._file = lines(path, path)
             self._known = dict(_entries(path))
         except OSError as error:
-            raise UserError(f"{path} cannot hold the judge's replies: {reason(error)}") from None
+            raise refused(f"{path} cannot hold the judge's replies", error, "choose another --output") from None
         except UserError:
             self.close()
             raise

@@ -52,7 +52,7 @@ def _find(folder: Path, name: str) -> Path:
     for place in (folder / name, folder / "annotations" / name):
         if place.is_file():
             return place
-    raise UserError(f"{folder} has no {name}; it is in annotations_trainval2014.zip of COCO")
+    raise UserError(f"{folder} has no {name}; fetch it from annotations_trainval2014.zip of COCO")
 
 
 def _instances(file: Path, found: Found, _: ObjectExtractor) -> str:
@@ -109,7 +109,9 @@ def _stream(file: Path, takers: dict[str, Callable[[Record], None]]) -> str:
     except (ijson.JSONError, StopIteration) as error:
         raise UserError(f"{file} is no whole JSON ({error}); download it again") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{file}: an annotation is not as in COCO ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{file}: an annotation is not as in COCO ({type(error).__name__}: {error}); download it again"
+        ) from None
     if not taken:
         raise UserError(f"{file} holds no annotations; download it again")
     return digest.hexdigest()
@@ -135,5 +137,5 @@ def _ijson() -> Any:
     try:
         import ijson
     except ImportError:
-        raise UserError("the index of COCO needs ijson; pip install 'rlaifv-jax[eval]'") from None
+        raise UserError("--coco: the index needs ijson; pip install 'rlaifv-jax[eval]'") from None
     return cast(Any, ijson)

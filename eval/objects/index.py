@@ -14,7 +14,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.records.settings import write_whole
 
 FILE = "object_index.json"
-BUILD = "`python -m eval data object_halbench --coco DIR` builds it"
+BUILD = "build it with `python -m eval data object_halbench --coco DIR`"
 Classes = Mapping[str, list[str]]
 
 

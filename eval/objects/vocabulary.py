@@ -61,9 +61,9 @@ def parse(text: str) -> dict[str, str]:
     canonical: dict[str, str] = {}
     for number, name, entry in _entries(text):
         if not entry:
-            raise UserError(f"vocabulary, line {number}: an entry is empty")
+            raise UserError(f"vocabulary, line {number}: an entry is empty; leave it out")
         if canonical.setdefault(entry, name) != name:
-            raise UserError(f"vocabulary, line {number}: {entry!r} is a {canonical[entry]} already")
+            raise UserError(f"vocabulary, line {number}: {entry!r} is a {canonical[entry]} already; leave it out")
     return canonical
 
 

@@ -43,7 +43,9 @@ def launch(verb: str, config: Any) -> None:
     values = flags.FLAGS
     settings = read(config)
     if (verb == "manifest") != (settings.place == "gke"):
-        raise UserError(f"{verb}: place is {settings.place!r}; 'gke' has `manifest` alone, and `manifest` is for 'gke'")
+        raise UserError(
+            f"{verb}: place is {settings.place!r}; 'gke' has `manifest` alone, and `manifest` is for 'gke' only"
+        )
     if verb == "ssh" and not values.command:
         raise UserError("ssh: what to run? Give --command=…")
     if verb == "manifest":

@@ -189,7 +189,7 @@ def _json(answer: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UserError(f"gcloud describe printed no JSON object but {answer[:60]!r}")
+        raise UserError(f"gcloud describe printed {answer[:60]!r} where a JSON object is expected; update gcloud")
     return found
 
 

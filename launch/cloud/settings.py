@@ -133,7 +133,9 @@ def _command(config: Any) -> tuple[str, ...]:
         file = config.experiment.split(":", 1)[0]
         inside = (ROOT / file).resolve()
         if not inside.is_relative_to(ROOT / "configs") or not inside.is_file():
-            raise UserError(f"experiment: {shortened(file)} is no file in {ROOT}/configs, which is what workers get")
+            raise UserError(
+                f"experiment: {shortened(file)} is no file in {ROOT}/configs, which is what workers get; put it there"
+            )
         words.append(f"--config={_word('experiment', config.experiment)}")
         if config.bucket and "output_dir" not in dict(overrides):
             overrides.append(("output_dir", f"{_word('bucket', config.bucket).rstrip('/')}/{config.name}"))

@@ -69,7 +69,7 @@ class Shell:
             )
         except FileNotFoundError:
             hint = " (the Google Cloud CLI: cloud.google.com/sdk)" if words[0] == "gcloud" else ""
-            raise UserError(f"{words[0]} is not installed here{hint}, or not on PATH") from None
+            raise UserError(f"{words[0]} is not installed here{hint}, or not on PATH; install it") from None
         except OSError as error:
             raise UserError(f"{words[0]} cannot be run: {error}") from None
         said: list[str] = []

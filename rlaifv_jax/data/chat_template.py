@@ -77,11 +77,13 @@ class ChatTemplate:
             behind, _ = bare.between
         except (BadRow, ValueError) as error:
             detail = error.detail if isinstance(error, BadRow) else error
-            raise UserError(f"{where}: the tokenizer's chat template cannot be used: {detail}") from None
+            raise UserError(
+                f"{where}: the tokenizer's chat template cannot be used: {detail}; choose another template"
+            ) from None
         end = max((token for token in tokenizer.special_tokens if behind.startswith(token)), key=len, default="")
         found = replace(bare, end=end)
         if speech.tokens and (fault := found._fault()):
-            raise UserError(f"{where}: the tokenizer's chat template cannot be used: {fault}")
+            raise UserError(f"{where}: the tokenizer's chat template cannot be used: {fault}; choose another template")
         return found
 
     def _fault(self) -> str:

@@ -143,7 +143,7 @@ def admit(
         first = bad[0]
         raise UserError(
             f"data: {index.path}, row {first.row} (id {first.id}): {first.reason}: {first.detail}; "
-            f"{len(bad)} bad rows in all; data.bad_rows='skip' leaves them out"
+            f"{len(bad)} bad rows in all; set data.bad_rows='skip' to leave them out"
         )
     if not len(index):
         counts = ", ".join(f"{n} {reason}" for reason, n in Counter(r.reason for r in bad).most_common())

@@ -49,10 +49,10 @@ class Questions:
         self.image_folder = image_folder or None
         count = len(self.table)
         if not count:
-            raise UserError(f"{path} holds no questions")
+            raise UserError(f"{path} holds no questions; give a file with a row for each")
         stop = count if end < 0 or end > count else end
         if not 0 <= start < stop:
-            raise UserError(f"{path} has {count} rows: rows {start} to {end} hold nothing to ask")
+            raise UserError(f"{path} has {count} rows: rows {start} to {end} hold nothing to ask; choose others")
         digest, times = hashlib.sha256(), Counter[str]()
         self.asked: list[Question] = []
         for row in range(stop):  # those before `start` too: repetitions are numbered through the file

@@ -160,7 +160,7 @@ def open_source(
     """
     table = open_table(path, split)
     if not len(table):
-        raise UserError(f"data: {table.name} has no rows")
+        raise UserError(f"data: {table.name} has no rows; one or more are needed")
     form = forms.detect(table.columns, table.texts(0))
     wanted = EXPECTED if objective == "dpo" else f"{EXPECTED} · {EXPECTED_SFT}"
     if form is None or (objective == "dpo" and not form.pairs):

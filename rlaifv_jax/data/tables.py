@@ -56,7 +56,7 @@ def open_table(path: str | os.PathLike[str] | Sequence[str], split: str = "train
     paths = [os.fspath(p) for p in ([path] if isinstance(path, str | os.PathLike) else path)]
     name = ", ".join(paths)
     if not paths:
-        raise UserError("data: no path was given")
+        raise UserError("data: no path was given; set one")
     named = len(paths) == 1 and HUB_ID.fullmatch(paths[0]) and not paths[0].endswith(ENDINGS)
     if named and not os.path.exists(paths[0]):
         return _open_hub(paths[0], split)
@@ -88,7 +88,7 @@ class ArrowTable:
 
         try:
             if not any(_parquet_rows(file) for file in files):
-                raise UserError(f"data: {name} has no rows")
+                raise UserError(f"data: {name} has no rows; one or more are needed")
             # Of files in the cloud `datasets` knows the etag when it looks for what it has made of them before, but not
             # when it looks for what it has fetched.
             anew = datasets.DownloadConfig(force_download=True)
@@ -97,7 +97,7 @@ class ArrowTable:
             raise
         except Exception as error:
             cause = error.__cause__ or error
-            raise refused(f"data: {name} cannot be read as Parquet", cause) from None
+            raise refused(f"data: {name} cannot be read as Parquet", cause, "fetch or write it again") from None
         parents = {os.path.dirname(file) for file in files}
         folder = parents.pop() if len(parents) == 1 else _common_folder(parents)
         return cls(dataset, name, _identity(files), folder)
@@ -171,7 +171,7 @@ class JsonTable:
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"data: {self._files[file]}, {what}: not valid JSON ({error})") from None
+            raise UserError(f"data: {self._files[file]}, {what}: not valid JSON ({error}); mend or remove it") from None
 
     def __len__(self) -> int:
         return len(self._places)
@@ -242,7 +242,7 @@ def find_files(path: str) -> list[str]:
         files, root = fsspec.core.url_to_fs(path)
         there = files.exists(root)
     except (ImportError, ValueError, OSError) as error:
-        raise refused(f"data: {path} cannot be reached", error) from None
+        raise refused(f"data: {path} cannot be reached", error, "check address and rights") from None
     on_disk = "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
     if not there and any(letter in path for letter in "*?["):
         found = files.glob(root)
@@ -257,7 +257,7 @@ def find_files(path: str) -> list[str]:
     if not found and not there:
         raise UserError(f"data: there is no {path}")
     if not found:
-        raise UserError(f"data: {path} holds no {', '.join(ENDINGS)} file")
+        raise UserError(f"data: {path} holds no {', '.join(ENDINGS)} file, one is needed")
     return found if on_disk else [files.unstrip_protocol(file) for file in found]
 
 

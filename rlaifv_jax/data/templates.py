@@ -200,7 +200,7 @@ def check_tokens(tokenizer: Tokenizer, tokens: Sequence[str], where: Any) -> Non
     if missing := [token for token in tokens if token not in tokenizer.special_tokens]:
         raise UserError(
             f"{where}: the tokenizer has no {' and no '.join(missing)}, which stand for a picture; its "
-            "added_tokens.json or tokenizer_config.json is not that of the published model"
+            "added_tokens.json or tokenizer_config.json is not that of the published model; fetch it again"
         )
 
 

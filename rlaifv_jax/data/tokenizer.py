@@ -66,7 +66,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """Open the tokenizer in the directory `path`. Raises `UserError` when it holds none."""
     folder = Path(path)
     if not folder.is_dir():
-        raise UserError(f"tokenizer: {folder} is not a directory")
+        raise UserError(f"tokenizer: {folder} is not a directory; give that of a model")
     if (folder / SENTENCEPIECE_FILE).is_file():
         return SentencePieceTokenizer(folder)
     if (folder / FAST_FILE).is_file():
@@ -97,7 +97,7 @@ class SentencePieceTokenizer:
         try:
             self._model.LoadFromSerializedProto(blob if self.legacy else _without_dummy_blank(blob))
         except Exception as error:
-            raise UserError(f"tokenizer: {file} is not a SentencePiece model ({error})") from None
+            raise UserError(f"tokenizer: {file} is not a SentencePiece model ({error}); fetch it again") from None
         names = special_names(self._folder, settings)
         tokens = added_tokens(self._folder, settings)
         self._added = self._added_ids(tokens, names)
@@ -213,10 +213,10 @@ class FastTokenizer:
                 self._hf = AutoTokenizer.from_pretrained(str(self._folder), **options)
         except Exception as error:
             why = " ".join(str(error).split())
-            raise UserError(f"tokenizer: transformers cannot open {self._folder} ({why})") from None
+            raise UserError(f"tokenizer: transformers cannot open {self._folder} ({why}); fetch it again") from None
         text = self._hf.eos_token
         if self._hf.eos_token_id is None:
-            raise UserError(f"tokenizer: {self._folder} names no eos_token")
+            raise UserError(f"tokenizer: {self._folder} names no eos_token; write it into tokenizer_config.json")
         added = [token["content"] for token in added_tokens(self._folder, settings).values()]
         stored = tokenizers.Tokenizer.from_file(str(self._folder / FAST_FILE)).token_to_id(text) is not None
         if not stored and text not in added and text not in added_ids(self._folder):

@@ -16,7 +16,7 @@ def read_table(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text("utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"tokenizer: {file} is not valid JSON: {error}") from None
+        raise UserError(f"tokenizer: {file} is not valid JSON ({error}); fetch it again") from None
     if not isinstance(value, dict):
         raise UserError(f"tokenizer: {file}: expected a JSON object, found {type(value).__name__}")
     return value
@@ -38,7 +38,7 @@ def added_tokens(folder: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
         raise UserError(f"{where} is {shortened(repr(found))}; an object is needed")
     for number, token in found.items():
         if not re.fullmatch("[0-9]{1,9}", number):
-            raise UserError(f"{where} holds {shortened(repr(number))}, which is no id")
+            raise UserError(f"{where} holds {shortened(repr(number))}, which is no id; a whole number is needed")
         if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not token["content"]:
             raise UserError(f"{where}.{number} is {shortened(repr(token))}; an object with content is needed")
     return {int(number): token for number, token in found.items()}
@@ -76,7 +76,7 @@ def chat_template_of(folder: Path, settings: dict[str, Any]) -> str | None:
         if file.exists():
             return file.read_text("utf-8")
     except (ValueError, OSError) as error:
-        raise UserError(f"tokenizer: {file} cannot be read: {error}") from None
+        raise UserError(f"tokenizer: {file} cannot be read ({error}); fetch it again") from None
     return default_template(settings.get("chat_template"), folder)
 
 

@@ -53,9 +53,9 @@ def load_function(name: str, key: str) -> Named:
         module = importlib.import_module(module_name)
         function = getattr(module, attribute)
     except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        raise UserError(f"{key}: {name} cannot be imported: {type(error).__name__}: {error}") from None
+        raise UserError(f"{key}: {name} cannot be imported ({type(error).__name__}: {error}); check its name") from None
     if not callable(function):
-        raise UserError(f"{key}: {name} is no function but {type(function).__name__}")
+        raise UserError(f"{key}: {name} is no function but {type(function).__name__}; name one")
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError):

@@ -78,7 +78,7 @@ def _hear(answer: Answer, record: Record, counts: Counter[str]) -> None:
     if not isinstance(scores, Mapping) or not all(_is_probability(scores.get(word)) for word in WORDS):
         words = ", ".join(WORDS)
         raise UserError(
-            f"pairs: feedback on question_id {answer.id} has scores {shortly(scores)}, not those of {words}"
+            f"pairs: feedback on question_id {answer.id} has scores {shortly(scores)}; those of {words} are needed"
         )
     accepted = accepts(scores)
     counts["claims that were rejected"] += not accepted

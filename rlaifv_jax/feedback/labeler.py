@@ -51,7 +51,9 @@ def answer_tokens(prompter: Prompter, where: str) -> AnswerTokens:
         alone = whole[: len(prompt)] == prompt and len(whole) == len(prompt) + 2  # the word and the end token
         ids.append(whole[len(prompt)] if alone else None)
     if not (any(ids[:2]) and any(ids[2:])):
-        raise UserError(f"{where}: its tokenizer has no single token for yes or for no, so it cannot be a labeler")
+        raise UserError(
+            f"{where}: its tokenizer has no single token for yes or for no, so it cannot be a labeler; choose another"
+        )
     return AnswerTokens(tuple(ids))
 
 

@@ -43,7 +43,7 @@ def load(kind: str, file: str = "") -> Template:
     try:
         text = path.read_text("utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"prompt: {path} cannot be read: {error}") from None
+        raise UserError(f"prompt: {path} cannot be read: {error}; give a text file") from None
     for name in FIELDS[kind]:
         if f"{{{name}}}" not in text:
             raise UserError(f"prompt: {path} has no {{{name}}}, where the {name} would go")

@@ -174,9 +174,9 @@ def parse_omnilmm(
     top.expect("mm_use_im_start_end", (True,), True)
     queries = top.count("num_query", 64)
     if math.isqrt(queries) ** 2 != queries:
-        raise UserError(f"{file}: num_query is {queries}; the resampler's queries are a square grid")
+        raise UserError(f"{file}: num_query is {queries}; the resampler's queries must be a square grid")
     if tower is None:
-        raise UserError(f"{file}: holds no vision_config")
+        raise UserError(f"{file}: holds no vision_config, which is needed; fetch it again")
     decoder = decoder_config(top)
     vision = eva02_config(Section(tower, f"{file}: vision_config."), top.count("image_size", 448))
     return OmniLmmConfig(vision, decoder, *statistics, _resampler(queries, vision, decoder, file))
@@ -185,7 +185,10 @@ def parse_omnilmm(
 def _resampler(queries: int, vision: VitConfig, decoder: DecoderConfig, file: str) -> ResamplerConfig:
     width = decoder.width
     if width % RESAMPLER_HEAD:
-        raise UserError(f"{file}: hidden_size is {width}; the resampler's heads take {RESAMPLER_HEAD} each")
+        raise UserError(
+            f"{file}: hidden_size is {width}; "
+            f"it must be a multiple of {RESAMPLER_HEAD}, which a head of the resampler takes"
+        )
     return ResamplerConfig(queries, vision.width, width, width // RESAMPLER_HEAD, RESAMPLER_EPS)
 
 
@@ -196,7 +199,7 @@ def parse_muffin(
     top = Section(raw, f"{file}: ")
     top.expect("mm_use_im_start_end", (True,), True)
     if tower is None:
-        raise UserError(f"{file}: holds no vision_config")
+        raise UserError(f"{file}: holds no vision_config, which is needed; fetch it again")
     vision = beit3_config(Section(tower, f"{file}: vision_config."), top.count("num_query", 64))
     return MuffinConfig(vision, decoder_config(top), *statistics)
 
@@ -222,7 +225,7 @@ def parse_minicpm(
     slices.expect("patch_size", (sizes.patch_size,), 14)
     slices.parts("scale_resolution", edge, "patch_size", sizes.patch_size)
     if edge > (largest := sizes.position_side * sizes.patch_size):
-        raise UserError(f"{slices.where}scale_resolution={edge} is more than the tower's image_size={largest}")
+        raise UserError(f"{slices.where}scale_resolution={edge} must be at most the tower's image_size={largest}")
     decoder = decoder_config(top)
     resampler = _resampler(top.count("query_num", 64), sizes, decoder, file)
     return MiniCpmConfig(sizes, decoder, *statistics, resampler, slices.count("max_slice_nums", 1))

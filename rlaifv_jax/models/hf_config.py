@@ -85,7 +85,7 @@ def read_json(file: Any) -> Json:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
+        raise UserError(f"{path}: cannot be read as JSON ({error}); fetch it again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
@@ -130,13 +130,13 @@ class Section:
         if value != int(value):
             raise UserError(f"{self.where}{key} is {value!r}; a whole number is needed")
         if value > LARGEST:
-            raise UserError(f"{self.where}{key} is {value!r}; no model is so large")
+            raise UserError(f"{self.where}{key} is {value!r}; no model is so large; it must be at most {LARGEST}")
         return int(value)
 
     def parts(self, whole: str, size: int, part: str, count: int) -> None:
         """See that `size` (key `whole`) divides into `count` (key `part`)."""
         if size % count:
-            raise UserError(f"{self.where}{whole}={size} does not divide by {part}={count}")
+            raise UserError(f"{self.where}{whole}={size} must be a multiple of {part}={count}")
 
     def expect(self, key: str, supported: tuple[Any, ...], default: Any = None) -> Any:
         """The value of `key`, which must be one of `supported`."""
@@ -248,7 +248,7 @@ def eva02_config(section: Section, image_size: int) -> Eva02Config:
     section.expect("hidden_act", ("gelu",), "gelu")
     sizes = _vit_sizes(section)
     if image_size % sizes["patch_size"]:
-        raise UserError(f"{section.where}patch_size={sizes['patch_size']} does not divide image_size={image_size}")
+        raise UserError(f"{section.where}patch_size={sizes['patch_size']} must divide image_size={image_size}")
     position_side = sizes["image_size"] // sizes["patch_size"]
     return Eva02Config(**sizes | {"image_size": image_size}, position_side=position_side)
 
@@ -259,7 +259,7 @@ def beit3_config(section: Section, queries: int) -> Beit3Config:
     section.expect("hidden_act", ("gelu",), "gelu")
     rows = section.count("max_source_positions", 1024)
     if FIRST_POSITION + queries > rows:
-        raise UserError(f"{section.where}max_source_positions={rows} has no room for {queries} queries")
+        raise UserError(f"{section.where}max_source_positions={rows} must have room for {queries} queries")
     return Beit3Config(**_vit_sizes(section), queries=queries, query_rows=rows)
 
 

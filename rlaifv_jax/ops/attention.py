@@ -58,7 +58,8 @@ def attention(
 
     Args:
       query: [B, T, H, C].
-      key, value: [B, T, K, C]; query head h reads key/value head h // (H/K).
+      key: [B, T, K, C]; query head h reads key/value head h // (H/K).
+      value: [B, T, K, C].
       layout: prefixes and branches of the rows; None lets every token see every other (image towers).
       scale: factor on the scores, C**-0.5 in every shipped model.
       window: positions that a query sees, itself included (Mistral's sliding_window, arXiv 2310.06825); None: all.

@@ -25,11 +25,11 @@ def is_complete(output: str, settings: Settings) -> bool:
     file = place(output)
     try:
         if output.endswith("/") or file.is_dir():
-            raise UserError(f"{output} is a directory; the answers need a file")
+            raise UserError(f"{output} is a directory; give the name of a file")
         if not file.exists():
             return False
     except OSError as error:
-        raise refused(f"{output} cannot be written", error) from None
+        raise refused(f"{output} cannot be written", error, "choose another place") from None
     compare(plain(settings), _beside(file), file)
     remove_tree(_parts(output))  # of a run that was killed at its very end
     return True
@@ -68,7 +68,7 @@ class AnswerFile:
             self._mark(process).unlink(missing_ok=True)
             self.done = set(self._places())
         except OSError as error:
-            raise refused(f"{output} cannot be written", error) from None
+            raise refused(f"{output} cannot be written", error, "choose another place") from None
 
     def keep(self, name: str, settings: Settings) -> None:
         """Note more that decides the answers, as it becomes known. Raises `UserError` where the parts have others."""

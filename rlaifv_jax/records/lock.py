@@ -22,14 +22,14 @@ def only_run(directory: Path) -> Iterator[None]:
     """
     try:
         if directory.is_file():
-            raise UserError(f"{directory} is a file; a stage writes a directory")
+            raise UserError(f"{directory} is a file; a stage writes a directory; choose another output_dir")
         directory.mkdir(parents=True, exist_ok=True)
         if is_remote(directory):
             yield
             return
         opened = os.open(directory, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"{directory} cannot be written: {error.strerror}") from None
+        raise UserError(f"{directory} cannot be written ({error.strerror}); choose another place") from None
     try:
         lock(opened, directory)
         yield

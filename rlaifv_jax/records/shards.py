@@ -63,7 +63,7 @@ class Shards:
             compare(self.settings, self.manifest, self.directory)
             self.same_notes = json.loads(self.manifest.read_text()).get("notes") == plain(notes)
         except OSError as error:
-            raise refused(f"{directory} cannot be written", error) from None
+            raise refused(f"{directory} cannot be written", error, "choose another place") from None
 
     def file(self, number: int) -> Path:
         return self.directory / f"{number:05}.jsonl"

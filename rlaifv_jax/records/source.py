@@ -38,7 +38,7 @@ class Input:
         else:
             self._table = open_table(path)
             if not len(self._table):
-                raise UserError(f"{path} holds no records")
+                raise UserError(f"{path} holds no records; give what an earlier stage has written")
             self._ranges = list(_cut(self._table, group, shard_records))
             self.fingerprint = _rows(self._table)
             self.folders = [folder for folder in [self._table.folder(0)] if folder is not None]

@@ -27,14 +27,18 @@ class Speaker:
     """An opened model; its weights are loaded onto the devices of this process when they are first needed.
 
     Args:
-      path, vision_path: as convert.load.open_model takes them.
+      path: as convert.load.open_model takes it.
+      vision_path: the same.
       dtype: to compute in; '': bfloat16, on CPUs float32.
       tensor: devices that share one copy of the weights; 0: all accelerators, as far as its heads divide.
-      template, aspect_ratio: see `Prompter`. key: the setting that path came from, for messages.
+      template: see `Prompter`.
+      aspect_ratio: see `Prompter`.
+      key: the setting that path came from, for messages.
 
     Attributes:
-      ends: ids that end an answer. context: positions that the model was made for. defaults: the checkpoint's
-      generation_config.json.
+      ends: ids that end an answer.
+      context: positions that the model was made for.
+      defaults: the checkpoint's generation_config.json.
 
     Raises:
       UserError: what is wrong, in one line.
@@ -90,7 +94,7 @@ class Speaker:
         if settings.max_new_tokens >= self.context:
             raise UserError(
                 f"max_new_tokens is {settings.max_new_tokens}, and the model was made for {self.context} positions, "
-                "prompt included"
+                "prompt included; ask for fewer"
             )
 
     def check_length(self, positions: int, new_tokens: int) -> None:
@@ -117,7 +121,10 @@ def check_model(path: Any, key: str, *, sees: bool = False) -> None:
 def local_mesh(devices: list[Any], tensor: int, heads: int) -> Mesh:
     """Weights and heads over `tensor` devices, prompts over the rest."""
     if type(tensor) is not int or tensor < 0 or (tensor and len(devices) % tensor):
-        raise UserError(f"tensor is {tensor}, which does not divide the {len(devices)} devices of this process")
+        raise UserError(
+            f"tensor is {tensor}, which does not divide the {len(devices)} devices of this process; "
+            "choose a divisor, or 0"
+        )
     if not tensor:
         tensor = 1 if devices[0].platform == "cpu" else math.gcd(len(devices), heads)
     return parallel.make_mesh(-1, 1, tensor, devices)

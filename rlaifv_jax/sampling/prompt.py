@@ -94,7 +94,7 @@ class Prompter:
         if encoded.highest_token >= (rows := self.config.decoder.vocab_size):
             raise UserError(
                 f"token id {encoded.highest_token}, but the model's vocabulary has {rows} rows; its tokenizer belongs "
-                "to another model"
+                "to another model; bring its own"
             )
         return encoded
 

@@ -105,9 +105,9 @@ def check_samples(settings: Sampling, samples: int, branches: int) -> None:
     if beams > 1 and samples > beams:
         raise UserError(f"{samples} answers from {beams} beams: num_beams must be {samples} or more")
     if beams > 1 and branches:
-        raise UserError("branches are samples that are written at once; beams always run together")
+        raise UserError("branches are samples that are written at once; beams always run together: leave branches out")
     if samples > 1 and beams == 1 and not settings.draws:
-        raise UserError(f"{samples} answers without a temperature or beams would all be the same")
+        raise UserError(f"{samples} answers without a temperature or beams would all be the same; ask for one")
 
 
 def drawing(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _clear(output: Path) -> None:
             else:
                 old.unlink()
     except OSError as error:
-        raise UserError(f"--output: {output} cannot be written: {error.strerror}") from None
+        raise UserError(f"--output: {output} cannot be written ({error.strerror}); choose another place") from None
 
 
 def _title(text: str) -> None:

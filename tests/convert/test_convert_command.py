@@ -41,7 +41,7 @@ def test_help_is_light() -> None:
         (("inspect", "{tmp}/empty"), "config.json: there is no such file"),
         (("export", "{model}", "{tmp}/x", "--layout", "original", "--shard-size", "huge"), "is not a size"),
         (("export", "{model}", "{model}", "--layout", "original", "--force"), "is SRC itself"),
-        (("import", "{model}", "{tmp}/other"), "is not empty; --force replaces it"),
+        (("import", "{model}", "{tmp}/other"), "is not empty; give --force to replace it"),
         (("import", "{model}", "{tmp}/full"), "holds something that is no model"),
         (("import", "{model}", "{tmp}/full", "--force"), "holds something that is no model"),
         (("export", "{model}", "{tmp}/full", "--layout", "original"), "holds something that is no model"),
@@ -198,7 +198,7 @@ def test_a_full_disk_is_one_line(
         assert run(monkeypatch, "import", model, tmp_path / "b") == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "params cannot be written: " in capsys.readouterr().err
+    assert "params cannot be written (" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
 
 

@@ -142,7 +142,7 @@ def test_a_header_that_is_a_list(model: Path) -> None:
 def test_a_directory_in_place_of_the_file(model: Path) -> None:
     (model / "model.safetensors").unlink()
     (model / "model.safetensors").mkdir()
-    assert "no weights; looked for the files" in refused(model)
+    assert "no weights; one of the files" in refused(model)
 
 
 @pytest.mark.parametrize("file", [5, None, [], "", ".", "..", "/etc/passwd", "../model/model.safetensors", "a/b"])

@@ -56,11 +56,14 @@ def test_round_trip(tiny: TinyMiniCpm, tmp_path: Path, form: str, dtype: torch.d
         ({"version": 2.6}, "not supported .version 2.6"),
         ({"drop_vision_last_layer": True}, "drop_vision_last_layer is True"),
         ({"slice_mode": False}, "slice_mode is False"),
-        ({"slice_config": {"scale_resolution": 50}}, "scale_resolution=50 does not divide by patch_size=14"),
-        ({"slice_config": {"scale_resolution": 4480}}, "scale_resolution=4480 is more than the tower's image_size=70"),
+        ({"slice_config": {"scale_resolution": 50}}, "scale_resolution=50 must be a multiple of patch_size=14"),
+        (
+            {"slice_config": {"scale_resolution": 4480}},
+            "scale_resolution=4480 must be at most the tower's image_size=70",
+        ),
         ({"slice_config": {"patch_size": 16}}, "slice_config.patch_size is 16"),
         ({"query_num": 9}, "resampler.query in model.safetensors is"),
-        ({"hidden_size": 200, "num_attention_heads": 2}, "hidden_size is 200; the resampler's heads take 128"),
+        ({"hidden_size": 200, "num_attention_heads": 2}, "hidden_size is 200; it must be a multiple of 128"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings is True"),
     ],
 )

@@ -58,7 +58,7 @@ def test_image_statistics(tiny: TinyMuffin, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"num_query": 6}, r"model\.query in model\.safetensors is \[5, 32\], config\.json says \[6, 32\]"),
-        ({"num_query": 39}, "max_source_positions=40 has no room for 39 queries"),
+        ({"num_query": 39}, "max_source_positions=40 must have room for 39 queries"),
         ({"mm_use_im_start_end": False}, "mm_use_im_start_end is False"),
         (
             {"vision_config": None, "mm_vision_tower": "beit_of_mine"},

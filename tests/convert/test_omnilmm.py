@@ -57,14 +57,14 @@ def test_orbax_opens_what_is_imported(tiny: TinyOmniLmm, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_query": 5}, "num_query is 5; the resampler's queries are a square grid"),
+        ({"num_query": 5}, "num_query is 5; the resampler's queries must be a square grid"),
         ({"num_query": 9}, "model.resampler.query in model.safetensors is"),
         ({"mm_use_im_start_end": False}, "mm_use_im_start_end is False"),
         (
             {"vision_config": None, "mm_vision_tower": "vit_of_mine"},
             "the sizes of mm_vision_tower='vit_of_mine' are not known",
         ),
-        ({"image_size": 50}, "patch_size=14 does not divide image_size=50"),
+        ({"image_size": 50}, "patch_size=14 must divide image_size=50"),
         ({"sliding_window": 0}, "sliding_window is 0"),
     ],
 )

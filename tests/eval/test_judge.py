@@ -418,7 +418,7 @@ def test_two_runs_on_one_cache(cache: ReplyCache) -> None:
 
 
 def test_a_cache_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot hold the judge's replies: Is a directory"):
+    with pytest.raises(UserError, match=r"cannot hold the judge's replies \(Is a directory"):
         ReplyCache(tmp_path)
 
 

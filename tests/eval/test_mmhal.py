@@ -100,7 +100,7 @@ def test_bad_files(tmp_path: Path) -> None:
         MMHAL.items(tmp_path)
     file = tmp_path / "mmhal-bench_answer_template.json"
     file.write_text(json.dumps([{"question": "what?", "image_content": "dog"}]))
-    with pytest.raises(UserError, match=r"row 0: 'image_content' is no list of texts"):
+    with pytest.raises(UserError, match=r"row 0: 'image_content' must be a list of texts"):
         MMHAL.items(tmp_path)
     odd = {"question": "q", "image_content": [], "question_type": "bogus", "gt_answer": "a"}
     file.write_text(json.dumps([odd]))

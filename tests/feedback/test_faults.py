@@ -201,7 +201,7 @@ def test_modules_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, text in (("broken_one", "1/0"), ("broken_two", "def f(:"), ("broken_three", "raise SystemExit(0)")):
         (tmp_path / f"{name}.py").write_text(text)
-        with pytest.raises(UserError, match=f"divide.function: {name}:f cannot be imported: "):
+        with pytest.raises(UserError, match=f"divide.function: {name}:f cannot be imported "):
             load_function(f"{name}:f", "divide.function")
 
 

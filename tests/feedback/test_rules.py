@@ -184,7 +184,9 @@ def test_claims_with_an_error_make_an_answer_unusable() -> None:
 def test_feedback_without_scores() -> None:
     records, feedback = judged(one(0, 0, 2))
     del feedback[1]["scores"]["No"]
-    with pytest.raises(UserError, match=r"feedback on question_id 0 has scores \{.*\}, not those of yes, Yes, no, No"):
+    with pytest.raises(
+        UserError, match=r"feedback on question_id 0 has scores \{.*\}; those of yes, Yes, no, No are needed"
+    ):
         judge(records, feedback, Counter())
 
 

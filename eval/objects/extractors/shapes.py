@@ -27,7 +27,7 @@ class Shapes:
         return mentions
 
     def in_phrases(self, phrases: Sequence[str], mode: Mode) -> list[Mention]:
-        raise UserError("the shapes extractor reads answers itself; leave the judge away")
+        raise UserError("--extractor shapes reads answers itself; leave the judge away")
 
     def marked(self, answer: str, mentions: Sequence[Mention]) -> list[str]:
         return list(dict.fromkeys(mention.surface for mention in mentions))

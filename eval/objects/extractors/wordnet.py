@@ -36,6 +36,6 @@ def wordnet() -> ByTokens:
     except ImportError:
         raise UserError("nltk: NLTK is not installed; pip install nltk") from None
     except LookupError:
-        raise UserError("nltk: its data is not here; python -m nltk.downloader punkt punkt_tab wordnet") from None
+        raise UserError("nltk: its data is not here; run python -m nltk.downloader punkt punkt_tab wordnet") from None
     analyzer = WordnetAnalyzer(nltk.word_tokenize, singular)
     return ByTokens(f"nltk-{nltk.__version__}", False, analyzer, vocabulary.load(), tagged=False)

@@ -76,7 +76,10 @@ def read(paths: Sequence[str], truth: str = "") -> Judgements:
         accepted.append([value == value and accepts(r["scores"]) for value, r in zip(found, records, strict=True)])
         models = [model or str(record.get("model_path", "")) for model, record in zip(models, records, strict=True)]
     if spare := next((key for key in labels if key not in used), None):
-        raise UserError(f"{truth}: question_id {spare[0]}, claim {shortly(spare[1])} is not among the claims")
+        raise UserError(
+            f"{truth}: question_id {spare[0]}, claim {shortly(spare[1])} is not among the claims; "
+            "leave it out, or give the set that has it"
+        )
     names = _names(models, paths)
     return Judgements(
         tuple(
@@ -109,9 +112,11 @@ def read_truth(file: str) -> dict[tuple[str, str], int]:
             raise UserError(f"{file}, row {row}: question_id, claim (a text) and truth (true or false) are needed")
         key = (str(record["question_id"]), record["claim"])
         if labels.setdefault(key, int(value in TRUE)) != int(value in TRUE):
-            raise UserError(f"{file}, row {row}: the claim {shortly(key[1])} is labelled before, in the other way")
+            raise UserError(
+                f"{file}, row {row}: the claim {shortly(key[1])} is labelled before, in the other way; leave one out"
+            )
     if not labels:
-        raise UserError(f"{file} holds no labels")
+        raise UserError(f"{file} holds no labels; give a line for each")
     return labels
 
 
@@ -121,7 +126,10 @@ def _same(paths: Sequence[str], row: int, records: Sequence[Record | None]) -> d
         short = paths[records.index(None)]
         other, record = next((path, r) for path, r in zip(paths, records, strict=True) if r is not None)
         claim = identity(record)["claim"]
-        raise UserError(f"{short} has {row} claims and {other} more; the first that it lacks is {shortly(claim)}")
+        raise UserError(
+            f"{short} has {row} claims and {other} more; the first that it lacks is {shortly(claim)}; "
+            "give sets of the same claims"
+        )
     first, *others = [identity(record) for record in records if record is not None]
     for path, found in zip(paths[1:], others, strict=True):
         for name in IDENTITY:
@@ -139,7 +147,7 @@ def _chance(record: Record, path: str, row: int) -> float:
         return float("nan")
     scores = record.get("scores")
     if not isinstance(scores, Mapping) or not all(isinstance(scores.get(word), int | float) for word in WORDS):
-        raise UserError(f"{path}, record {row}: has scores {shortly(scores)}, not those of {', '.join(WORDS)}")
+        raise UserError(f"{path}, record {row}: has scores {shortly(scores)}, those of {', '.join(WORDS)} are needed")
     return yes_chance(scores)
 
 

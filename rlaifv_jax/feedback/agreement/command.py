@@ -75,5 +75,5 @@ def _write(found: Any, directory: Path) -> None:
         write_whole(directory / "agreement.json", [json.dumps(as_json(found), indent=2, default=str) + "\n"])
         write_whole(directory / "agreement.md", [as_markdown(tables(found), chart)])
     except OSError as error:
-        raise UserError(f"--output: {directory} cannot be written: {error.strerror}") from None
+        raise UserError(f"--output: {directory} cannot be written ({error.strerror}); choose another place") from None
     say(f"agreement: {directory}")
