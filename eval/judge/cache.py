@@ -10,7 +10,7 @@ from typing import Any
 
 from rlaifv_jax.chat_server import Said
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.places import local
+from rlaifv_jax.places import local, refused
 from rlaifv_jax.records.lines import Lines, files_of, lines
 
 
