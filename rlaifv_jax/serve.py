@@ -35,7 +35,7 @@ def serve(given: argparse.Namespace) -> None:
     try:
         import uvicorn
     except ImportError:
-        raise UserError("serving needs uvicorn and starlette: pip install 'rlaifv-jax[serve]'") from None
+        raise UserError("rlaifv_jax.serve needs uvicorn and starlette: pip install 'rlaifv-jax[serve]'") from None
 
     signal.signal(signal.SIGTERM, _end_before)
     listener = listen(given.host, given.port)
@@ -127,7 +127,7 @@ def read_key(file: str | None) -> str:
     try:
         key = Path(file).read_text().strip()
     except (OSError, ValueError) as error:
-        raise UserError(f"--api-key-file {file} cannot be read: {error}") from None
+        raise UserError(f"--api-key-file {file} cannot be read ({error}); give a text file") from None
     if not key:
         raise UserError(f"--api-key-file {file} is empty; write the key into it")
     return key

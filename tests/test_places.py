@@ -107,4 +107,4 @@ def test_what_is_said_of_a_cloud_that_refuses(cloud: Cloud, monkeypatch: pytest.
     assert fault(ValueError("x")) is None
     assert fault(OSError("503")) is None
     assert reason(OSError(2, "No such thing", "x")) == "No such thing"
-    assert type(places.refused("x", ValueError("y"))) is UserError
+    assert type(places.refused("x", ValueError("y"), "z")) is UserError

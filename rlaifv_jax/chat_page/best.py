@@ -96,7 +96,7 @@ class Chooser:
           UserError: as Chat.chat; a labeler has nothing to look at.
         """
         if self.labeler and by != REWARD and not asked.image:
-            raise UserError("the labeler judges claims by the picture, and there is none: drop one first")
+            raise UserError("picture: there is none, by which the labeler could judge claims; put one there first")
         if halt.is_set():
             return
         settings = {**asked.settings, "num_beams": 1}

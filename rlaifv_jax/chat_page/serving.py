@@ -48,7 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def serve(given: argparse.Namespace) -> None:
     """Run the command until Ctrl-C."""
     if given.question is not None or given.image:
-        raise UserError("questions and pictures are given on the page, not with --web")
+        raise UserError("--web: give questions and pictures on the page, not on the command line")
     blocks = build(given)
     url = launch(blocks, given.host, given.port)
     if given.host not in AT_HOME:
@@ -69,7 +69,7 @@ def build(given: argparse.Namespace) -> Any:
     try:
         import gradio  # noqa: F401
     except ImportError:
-        raise UserError('the page needs gradio: pip install "rlaifv-jax[chat]"') from None
+        raise UserError('--web needs gradio: pip install "rlaifv-jax[chat]"') from None
     from rlaifv_jax.chat import Chat
     from rlaifv_jax.chat_page.best import Chooser
     from rlaifv_jax.chat_page.claims import Labeler

@@ -18,6 +18,7 @@ from etils import epath
 
 from rlaifv_jax.cli import guard
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import refused
 
 FORMATS = ("html", "md", "png")
 
@@ -48,7 +49,7 @@ def write_report(directory: str, form: str = "html", output: str = "") -> str:
         if form == "md":
             file.write_text(as_markdown(contents, picture.name if contents.figure else ""), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--output: {file} cannot be written: {error.strerror or error}") from None
+        raise refused(f"--output: {file} cannot be written", error, "choose another place") from None
     return str(file)
 
 

@@ -73,7 +73,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise UserError("matplotlib draws the charts and is not installed: pip install 'rlaifv-jax[report]'") from None
+        raise UserError("--format: charts need matplotlib: pip install 'rlaifv-jax[report]'") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -51,7 +51,7 @@ def find(directory: str) -> Found:
         for place in _walk(root, DEEPEST):
             _look(found, place)
     except OSError as error:
-        raise UserError(f"{directory} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{directory} cannot be read ({error.strerror or error}); check its rights") from None
     if not (found.runs or found.rounds or found.feedback or found.evaluations):
         raise UserError(
             f"{directory} is no run: neither metrics.jsonl (training), state.json (rounds), score/ or pairs/ "

@@ -13,11 +13,13 @@ Keys: j and k go on and back, / searches, left and right turn pages.
 """
 
 import argparse
+import contextlib
 import socket
 import sys
 
 from rlaifv_jax import cli
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import refused
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -59,10 +61,9 @@ def command(given: argparse.Namespace) -> None:
             webbrowser.open(address)
         app = create_app(of, (given.host, socket.gethostname()))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2))
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # often raised again once all is closed
             server.run(sockets=[listening])
-        except KeyboardInterrupt:  # raised again once all is closed
-            cli.say("ended")
+        cli.say("ended")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -80,7 +81,7 @@ def _listen(host: str, port: int) -> socket.socket:
             made.close()
             raise
     except OSError as error:
-        raise UserError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+        raise refused(f"cannot listen on {host}, port {port}", error, "choose another --port") from None
     return made
 
 

@@ -16,7 +16,7 @@ def open_set(path: str, images: str | None = None) -> Set:
     Raises `UserError` where there is nothing that can be shown.
     """
     if images is not None and not is_remote(images) and not os.path.isdir(images):
-        raise UserError(f"--images: {images} is no folder")
+        raise UserError(f"--images: {images} is no folder; give one that is there")
     if is_feedback(path):
         return FeedbackSet(path, images)
     if HUB_ID.fullmatch(path) and not os.path.exists(path) and not path.endswith((".parquet", ".json", ".jsonl")):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rlaifv_jax.data.tables import IMAGE_COLUMNS
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.places import reason
+from rlaifv_jax.places import refused
 
 Cells = dict[str, Any]
 BUFFER = 2**18  # bytes of a file that are read at once; without it a whole column of a row group would be
@@ -34,7 +34,7 @@ class ParquetRows:
         self.columns = tuple(schemas[0].names)
         for file, schema in zip(files, schemas, strict=True):
             if set(schema.names) != set(self.columns):
-                raise UserError(f"{file} has other columns than {files[0]}: {', '.join(schema.names)}")
+                raise UserError(f"{file} has other columns ({', '.join(schema.names)}) than {files[0]}; give one")
         light = [column for column in self.columns if column not in IMAGE_COLUMNS]
         self._groups = [
             (file, group) for file, footer in enumerate(self._footers) for group in range(footer.num_row_groups)
@@ -101,7 +101,7 @@ class ParquetRows:
 
     def _damaged(self, number: int, error: Exception) -> UserError:
         file = self.files[self._groups[self._group_of(number)][0]]
-        return UserError(f"{file}, row {number} cannot be read, the file is damaged: {reason(error)}")
+        return refused(f"{file}, row {number} cannot be read, the file is damaged", error, "fetch or write it again")
 
 
 class _Readers:
@@ -157,4 +157,4 @@ def _footer(file: str) -> pq.FileMetaData:
         with fsspec.open(file, "rb") as stream:
             return pq.read_metadata(stream)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as Parquet: {reason(error)}") from None
+        raise refused(f"{file} cannot be read as Parquet", error, "fetch or write it again") from None

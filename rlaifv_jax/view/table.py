@@ -53,7 +53,7 @@ class TableSet:
         self.name = path
         self._rows = open_rows(path)
         if not len(self._rows):
-            raise UserError(f"{path} has no rows")
+            raise UserError(f"{path} has no rows; one or more are needed")
         form = forms.detect(self._rows.columns, self._rows.texts(0))
         if form is None:
             found = ", ".join(self._rows.columns)

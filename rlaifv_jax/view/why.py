@@ -126,9 +126,9 @@ def read_json(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError):
-        raise UserError(f"{file} is damaged: it holds no JSON") from None
+        raise UserError(f"{file} is damaged: it holds no JSON; make the pairs again") from None
     if not isinstance(found, dict):
-        raise UserError(f"{file} is damaged: it holds no JSON object")
+        raise UserError(f"{file} is damaged: it holds no JSON object; make the pairs again")
     return found
 
 

@@ -142,7 +142,7 @@ def test_the_best_goes_into_all_conversations(photo: Path) -> None:
     assert view.histories == (((DESCRIBE, view.choice.best.text),),) * 2
     assert "The labeler looks at the claims …" in [one.note for one in growing]
     *_, view = desk.choose("tab", small.asked(None, 2), 3, MEAN)
-    assert view.error.startswith("The labeler judges claims by the picture")
+    assert "by which the labeler could judge claims" in view.error
     desk.visitors.drop("tab")
     stopping = desk.choose("tab", small.asked(photo, 2), 4, MEAN)
     next(stopping)
@@ -173,8 +173,8 @@ def test_without_gradio_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     said: list[str] = []
     monkeypatch.setattr("rlaifv_jax.cli.say", said.append)
     for words, message in (
-        (["--web"], 'error: the page needs gradio: pip install "rlaifv-jax[chat]"'),
-        (["--web", "why ?"], "error: questions and pictures are given on the page, not with --web"),
+        (["--web"], 'error: --web needs gradio: pip install "rlaifv-jax[chat]"'),
+        (["--web", "why ?"], "error: --web: give questions and pictures on the page, not on the command line"),
         (["--labeler", "x", "why ?"], "error: --labeler belongs to the page; add --web"),
     ):
         monkeypatch.setattr(sys, "argv", ["chat", "--model", str(small.SHAPES / "models/policy"), *words])

@@ -69,7 +69,6 @@ def feedback(folder: Path, **changes: Any) -> Feedback:
 
 FEEDBACK: list[dict[str, Any]] = [
     {"output_dir": ""},
-    {"output_dir": "gs://b/x"},
     {"shard_answers": 0},
     {"divide__pieces": -1},
     {"question__mismatch": "guess"},
@@ -103,7 +102,6 @@ ROUNDS: list[dict[str, Any]] = [
     {"questions": ""},
     {"rounds": 0},
     {"keep_weights": "some"},
-    {"output_dir": "gs://b/x"},
     {"training__train__objective": "sft"},
     {"training__reference__path": "x"},
     {"select__questions": ""},

@@ -14,7 +14,7 @@ LONGEST = 400  # characters of a template
 # A line ends in what to do, or says what there may be. Words of both, as the messages have them.
 ACTIONS = (
     "give|choose|set|remove|delete|write|install|start|use|leave|say|name|lower|bring|copy|fetch|download|run|see|try|raise|"
-    "convert|look|mend|ask|build|score|put|export|go|pip|make|wait|check|update"
+    "convert|look|mend|ask|build|score|put|export|go|pip|make|wait|check|update|add|restore|move"
 )
 ALLOWED = (
     "can be|it must|must |needed|needs|expected|supported|one of|there is|there are|at most|knows|known|only|"

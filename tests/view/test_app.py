@@ -213,7 +213,7 @@ def test_the_command_serves_until_it_is_interrupted(path: Path) -> None:
     [
         (["nothing.parquet"], "error: data: there is no nothing.parquet\n"),
         (["DATA", "--port", "70000"], "error: --port is 70000; it must lie in 0 … 65535\n"),
-        (["DATA", "--host", "no.such.host.invalid"], "error: cannot listen on no.such.host.invalid, port 0: "),
+        (["DATA", "--host", "no.such.host.invalid"], "error: cannot listen on no.such.host.invalid, port 0 ("),
     ],
 )
 def test_a_mistake_is_one_line(path: Path, given: list[str], message: str) -> None:
