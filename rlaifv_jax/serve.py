@@ -69,8 +69,8 @@ def make_server(given: argparse.Namespace, key: str) -> Any:
     from rlaifv_jax.serving.pictures import Sources
     from rlaifv_jax.serving.prefixes import Prefixes
     from rlaifv_jax.serving.prompts import Limits, Prompts
+    from rlaifv_jax.serving.seating import Seating
     from rlaifv_jax.serving.slots import Slots
-    from rlaifv_jax.serving.worker import Worker
 
     speaker = Speaker(given.model, **speaker_options(given))
     longest = min(given.max_prompt, speaker.context - 1, LENGTHS[-1])
@@ -78,7 +78,7 @@ def make_server(given: argparse.Namespace, key: str) -> Any:
     cache = given.cache or ""
     slots = Slots(speaker, seats=given.slots, longest_prompt=longest, new_tokens=new_tokens, cache=cache)
     counters, template = Counters(), speaker.prompter.template
-    worker = Worker(slots, Prefixes(given.prefix_cache * MEBI), counters, speaker.tokenizer, template)
+    worker = Seating(slots, Prefixes(given.prefix_cache * MEBI), counters, speaker.tokenizer, template)
     beams = Beams(speaker, counters, cache)
     folder = Path(given.allow_local_images) if given.allow_local_images else None
     pixels, body = int(given.max_pixels * 1e6), given.max_body * MEBI

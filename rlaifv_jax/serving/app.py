@@ -22,7 +22,7 @@ from rlaifv_jax.serving.jobs import Job, Lost, Piece
 from rlaifv_jax.serving.prompts import Prompts
 from rlaifv_jax.serving.protocol import ApiError, ChatRequest, parse
 from rlaifv_jax.serving.replies import Reply, Vocabulary
-from rlaifv_jax.serving.worker import Worker
+from rlaifv_jax.serving.seating import Seating
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -46,7 +46,7 @@ class Options:
 class Server:
     """`app` is the ASGI application. Its threads, worker and beams, are started and stopped by who makes them."""
 
-    def __init__(self, options: Options, prompts: Prompts, worker: Worker, beams: Beams, counters: Counters):
+    def __init__(self, options: Options, prompts: Prompts, worker: Seating, beams: Beams, counters: Counters):
         self.options, self.prompts, self.worker, self.beams, self.counters = options, prompts, worker, beams, counters
         self.vocabulary = Vocabulary(prompts.speaker.tokenizer)
         self.inside, self.started = 0, time.time()

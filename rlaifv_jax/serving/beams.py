@@ -3,39 +3,25 @@
 Beams of a prompt see each other's keys and values, which seats do not, and their settings are compiled.
 """
 
-import threading
 import traceback
-from collections import deque
 from typing import Any
 
 from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.serving.counters import Counters
-from rlaifv_jax.serving.jobs import Job, Lost, Piece
+from rlaifv_jax.serving.jobs import Job, Lost, Piece, Worker
 
 
 class _Cancelled(Exception):
     pass
 
 
-class Beams(threading.Thread):
+class Beams(Worker):
     """cache: dtype of keys and values, see `Engine`."""
 
     def __init__(self, speaker: Speaker, counters: Counters, cache: str):
-        super().__init__(name="beams", daemon=True)
+        super().__init__("beams")
         self.speaker, self.counters, self.cache = speaker, counters, cache
-        self.waiting: deque[Job] = deque()
-        self.busy = self._stops = False
-        self._changed = threading.Condition()
-
-    def submit(self, job: Job) -> None:
-        with self._changed:
-            self.waiting.append(job)
-            self._changed.notify()
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stops = True
-            self._changed.notify()
+        self.busy = False
 
     def run(self) -> None:
         while True:

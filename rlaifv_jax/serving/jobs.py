@@ -1,5 +1,7 @@
 """A request on its way through the threads that own the devices."""
 
+import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,3 +58,24 @@ class Job:
     def key(self, index: int) -> np.ndarray:
         """uint32[2]: of the draws of an answer."""
         return Prompt(self.prompt.encoded, None, f"answer {index}").key(self.seed)
+
+
+class Worker(threading.Thread):
+    """A thread that jobs are given to. What `waiting` and `_stops` hold changes under `_changed` alone."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name, daemon=True)
+        self.waiting: deque[Job] = deque()
+        self._stops = False
+        self._changed = threading.Condition()
+
+    def submit(self, job: Job) -> None:
+        with self._changed:
+            self.waiting.append(job)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Ends the thread behind what it is doing; nobody is answered any more."""
+        with self._changed:
+            self._stops = True
+            self._changed.notify()

@@ -16,8 +16,8 @@ from rlaifv_jax.sampling.settings import Sampling
 from rlaifv_jax.serving.counters import Counters
 from rlaifv_jax.serving.jobs import Job, Piece
 from rlaifv_jax.serving.prefixes import Prefixes, size_of
+from rlaifv_jax.serving.seating import Seating
 from rlaifv_jax.serving.slots import Slots
-from rlaifv_jax.serving.worker import Worker
 from tests.sampling.talker import Talker, in_order, tokens
 
 SETTINGS = (
@@ -37,9 +37,9 @@ class Place:
     speaker: Speaker
     slots: Slots
 
-    def worker(self, most: int = 0) -> Worker:
+    def worker(self, most: int = 0) -> Seating:
         self.slots.clear()
-        return Worker(self.slots, Prefixes(most), Counters(), self.speaker.tokenizer, self.speaker.prompter.template)
+        return Seating(self.slots, Prefixes(most), Counters(), self.speaker.tokenizer, self.speaker.prompter.template)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def job(prompt: Prompt, settings: Sampling, **more: Any) -> tuple[Job, "queue.Qu
     return Job(prompt, settings, emit=found.put, **given), found
 
 
-def work(worker: Worker, jobs: Sequence[Job]) -> None:
+def work(worker: Seating, jobs: Sequence[Job]) -> None:
     """What the thread does, until nothing is left to do."""
     worker.waiting.extend(jobs)
     while worker.waiting or worker.running:
@@ -63,7 +63,7 @@ def work(worker: Worker, jobs: Sequence[Job]) -> None:
         worker._advance()
 
 
-def ask(worker: Worker, asked: Sequence[tuple[Prompt, Sampling]], **more: Any) -> list[list[Piece]]:
+def ask(worker: Seating, asked: Sequence[tuple[Prompt, Sampling]], **more: Any) -> list[list[Piece]]:
     """The pieces of every job, all together."""
     pairs = [job(prompt, settings, **more) for prompt, settings in asked]
     work(worker, [one for one, _ in pairs])

@@ -1,6 +1,5 @@
 """The thread that owns the devices: jobs join as seats become free, and leave when they have been answered."""
 
-import threading
 import traceback
 from collections import deque
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.settings import Sampling
 from rlaifv_jax.sampling.texts import Texts
 from rlaifv_jax.serving.counters import Counters
-from rlaifv_jax.serving.jobs import Job, Lost, Piece, Token
+from rlaifv_jax.serving.jobs import Job, Lost, Piece, Token, Worker
 from rlaifv_jax.serving.prefixes import Prefixes, key_of
 from rlaifv_jax.serving.slots import Seen, Slots
 
@@ -33,32 +32,18 @@ class Seated:
     shown: str = ""
 
 
-class Worker(threading.Thread):
+class Seating(Worker):
     """See above. template: of the model's conversations, which may know other ends of answers than tokens."""
 
     def __init__(self, slots: Slots, prefixes: Prefixes, counters: Counters, tokenizer: Any, template: Any):
-        super().__init__(name="devices", daemon=True)
+        super().__init__("devices")
         self.slots, self.prefixes, self.counters = slots, prefixes, counters
         self.tokenizer, self.template = tokenizer, template
         self.seats: list[Seated | None] = [None] * slots.count
         self.left = np.zeros(slots.count, bool)  # seats whose answers the devices need not go on with
-        self.waiting: deque[Job] = deque()
         self.healthy = True
-        self._stops = False
-        self._changed = threading.Condition()
 
     # ---- for other threads
-
-    def submit(self, job: Job) -> None:
-        with self._changed:
-            self.waiting.append(job)
-            self._changed.notify()
-
-    def stop(self) -> None:
-        """Ends the thread behind what it is doing; nobody is answered any more."""
-        with self._changed:
-            self._stops = True
-            self._changed.notify()
 
     @property
     def running(self) -> int:
