@@ -25,9 +25,9 @@ def triggered(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str],
     original = UserError.__init__
 
     def noted(self: UserError, *given: object) -> None:
-        frame = sys._getframe(1)
-        if site := site_at(frame.f_code.co_filename, frame.f_lineno):
-            seen.add(site)
+        for frame in (sys._getframe(1), sys._getframe(2)):  # of who makes it, and of who has it made
+            if site := site_at(frame.f_code.co_filename, frame.f_lineno):
+                seen.add(site)
         original(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -121,7 +121,7 @@ def test_other_settings_are_not_mixed_in(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--top-k", "5"], "--top-k is for a model on these devices; a --server does not take it"),
+        (["--top-k", "5"], "--top-k is for a model on these devices; leave it out with a --server"),
         (["--num-beams", "3"], "--num-beams is for a model on these devices"),
         (["--repetition-penalty", "1.1"], "--repetition-penalty is for a model on these devices"),
         (["--template", "vicuna"], "--template is for a model on these devices"),

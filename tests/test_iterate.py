@@ -203,7 +203,7 @@ def test_the_published_rounds_cost_what_they_should(tmp_path: Path) -> None:
         ({"rounds": 0}, "rounds is 0"),
         ({"questions_per_round": -1}, "questions_per_round is -1"),
         ({"keep_weights": "some"}, "keep_weights is 'some'"),
-        ({"training__train__objective": "sft"}, "rounds are DPO"),
+        ({"training__train__objective": "sft"}, "rounds must be 'dpo'"),
         ({"select__function": "tests.test_iterate:nothing"}, "cannot be imported"),
         ({"select__function": "rlaifv_jax.selection:by_labeler"}, "select.questions is not set"),
         ({"training__reference__path": "x"}, "training.reference.path is set"),

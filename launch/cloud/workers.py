@@ -63,7 +63,7 @@ def states(runner: Runner, place: Place) -> list[Worker]:
     answer = runner.ask(place.remote(look, "all"))
     found = parse(answer)
     if len(found) != launch.hosts:
-        raise Unanswered(f"{len(found)} of {launch.hosts} workers have said how they are doing")
+        raise Unanswered(f"{len(found)} of {launch.hosts} workers have said how they are doing; try again")
     return found
 
 

@@ -236,7 +236,6 @@ def cases() -> dict[str, Case]:
         "adapter of a model": export("export", "{policy}", "{here}/out", "--layout", "original", "--adapter"),
         # ---------------------------------------------------------------- records
         "no records": lambda folder: Input(put(folder, "a.jsonl", ""), len, 8),
-        "answers in a cloud": lambda _: answer_file.is_complete("gs://b/a.jsonl", {}),
         "answers in a folder": lambda folder: answer_file.is_complete(str(folder), {}),
         "answers of nobody": lambda folder: settings.compare({}, folder / "none", Path(put(folder, "a.jsonl", ""))),
         "damaged settings": lambda folder: settings.compare({}, Path(put(folder, "s", "{")), folder),
@@ -244,7 +243,6 @@ def cases() -> dict[str, Case]:
         "a lock": locked,
         "a lock on a file": lambda folder: lock.only_run(Path(put(folder, "f", ""))).__enter__(),
         "a damaged manifest": lambda folder: list(shards.read_shards(Path(put(folder, "m/manifest.json", "{")).parent)),
-        "shards in a cloud": lambda _: shards.Shards("gs://b/x", {}, 1, 1),  # type: ignore[arg-type]
         # ---------------------------------------------------------------- labels
         "no label": truth({"question_id": 1}),
         "two labels": truth(LABEL, {**LABEL, "truth": False}),

@@ -14,7 +14,7 @@ LONGEST = 400  # characters of a template
 # A line ends in what to do, or says what there may be. Words of both, as the messages have them.
 ACTIONS = (
     "give|choose|set|remove|delete|write|install|start|use|leave|say|name|lower|bring|copy|fetch|download|run|see|try|raise|"
-    "convert|look|mend|ask|build|score|put|export|go|pip|make|wait|check|update|add|restore|move"
+    "convert|look|mend|ask|build|score|put|export|go|pip|make|wait|check|update|restore|move|add|drop"
 )
 ALLOWED = (
     "can be|it must|must |needed|needs|expected|supported|one of|there is|there are|at most|knows|known|only|"
@@ -67,15 +67,31 @@ def _filled(part: ast.expr) -> str:
 
 
 @cache
+def nodes() -> tuple[tuple[str, ast.AST], ...]:
+    """Everything that stands in the project's files."""
+    files = (file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")))
+    return tuple(
+        (str(file.relative_to(ROOT)), node) for file in files for node in ast.walk(ast.parse(file.read_text()))
+    )
+
+
+@cache
+def makers() -> set[str]:
+    """UserError, the classes that are made of it, and the functions that put a system's reason behind their text."""
+    classes = (node for _, node in nodes() if isinstance(node, ast.ClassDef))
+    made_of = {each.name for each in classes if any(getattr(base, "id", "") == "UserError" for base in each.bases)}
+    return {"UserError", "refused", *made_of}
+
+
+@cache
 def sites() -> tuple[Site, ...]:
     """All of them."""
     found = []
-    for package in PACKAGES:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UserError":
-                    lines = (node.lineno, node.end_lineno or node.lineno)
-                    found.append(Site(str(file.relative_to(ROOT)), lines, text_of(node.args[0] if node.args else None)))
+    for file, node in nodes():
+        if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") in makers():
+            behind = f" ({{reason}}); {text_of(node.args[2])}" if getattr(node.func, "id", "") == "refused" else ""
+            lines = (node.lineno, node.end_lineno or node.lineno)
+            found.append(Site(file, lines, text_of(node.args[0]) + behind))
     return tuple(found)
 
 
