@@ -33,8 +33,7 @@ def raised_only() -> Iterator[None]:
 
     log.addFilter(_is_news)
     threading.excepthook, sys.unraisablehook = ended, ignored
-    try:
-        yield
-    finally:
-        threading.excepthook, sys.unraisablehook = in_threads, unraisable
-        log.removeFilter(_is_news)
+    yield
+    # Not where it ends by an error: the process ends, and what is still being written breaks off on its way.
+    threading.excepthook, sys.unraisablehook = in_threads, unraisable
+    log.removeFilter(_is_news)
