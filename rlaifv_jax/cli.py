@@ -34,12 +34,15 @@ def guard(command: Callable[[], Any]) -> int:
     """
     status = _status(command)
     jax = sys.modules.get("jax")
-    waiting = status == STOPPED and any(thread.name.startswith(READING_AHEAD) for thread in threading.enumerate())
-    if waiting or (status and jax is not None and jax.distributed.is_initialized()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    if status and jax is not None and jax.distributed.is_initialized():
+        _leave(status)
     return status
+
+
+def _leave(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _status(command: Callable[[], Any]) -> int:
@@ -67,6 +70,9 @@ def _status(command: Callable[[], Any]) -> int:
         return 2
     except KeyboardInterrupt:
         say("stopped. Start the same command again to go on behind what is finished.")
+        # Here: once the exception is forgotten, the generators that it holds wait for their threads.
+        if any(thread.name.startswith(READING_AHEAD) for thread in threading.enumerate()):
+            _leave(STOPPED)
         return STOPPED
     except Exception as error:
         return _tell_of_cloud(error)

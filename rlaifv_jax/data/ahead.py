@@ -23,7 +23,7 @@ def ahead(
                 yield ready.popleft().result()
         while ready:
             yield ready.popleft().result()
-    except (KeyboardInterrupt, GeneratorExit):  # Ctrl-C, here or where the results are used
+    except KeyboardInterrupt:
         wait = False  # whatever threads wait for
         raise
     finally:
