@@ -215,7 +215,8 @@ def test_without_gcloud_it_is_one_line(tmp_path):
     assert done.returncode == 2
     assert (
         done.stderr
-        == "error: gcloud is not installed here (the Google Cloud CLI: cloud.google.com/sdk), or not on PATH; install it\n"
+        == "error: gcloud is not installed here (the Google Cloud CLI: cloud.google.com/sdk), or not on PATH; "
+        "install it\n"
     )
 
 
