@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.http_server import running
+
 PAGE = 50  # objects of a listing; the real one gives up to 1000
 BUCKET, FORBIDDEN = "bucket", "forbidden"
 NAME = r"/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>[^/]+)"
@@ -79,7 +81,8 @@ class Cloud:
     requests: dict[str, int] = field(default_factory=dict)
     url: str = ""
     _sessions: dict[str, tuple[str, str, Query, bytearray]] = field(default_factory=dict)
-    _last: int = 0  # generation
+    # A generation; of the clock, as Google's: `datasets` keeps what it has read under them from session to session.
+    _last: int = field(default_factory=lambda: time.time_ns() // 1000)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -324,12 +327,5 @@ def serving(cloud: Cloud) -> Iterator[Cloud]:
         def handle_error(self, *_: Any) -> None:
             pass  # a client that was killed
 
-    httpd = Server(("127.0.0.1", 0), Handler)
-    cloud.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with running(Server(("127.0.0.1", 0), Handler)) as cloud.url:
         yield cloud
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
