@@ -26,7 +26,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +34,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import options
+from rlaifv_jax.versions import versions
 
 LEAST_WARM_UP = 4.0  # seconds: every prompt has been computed, and every program compiled
 PICTURES, QUESTIONS, ASK_AGAIN = 8, 12, "describe the image . what is in the top left ?"
@@ -184,7 +184,7 @@ def main() -> None:
     found = measure(chosen.model, chosen.clients, chosen.seconds, flags, Path(chosen.log))
     found |= {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {name: version(name) for name in ("jax", "starlette", "uvicorn")},
+        "versions": versions(("jax", "starlette", "uvicorn")),
         "Python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -13,7 +13,6 @@ A case is one JSON object:
     versions, hardware
 """
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -23,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rlaifv_jax import versions as installed
 
 OURS = "ours"
 LIBRARIES = ("jax", "jaxlib", "flax", "torch", "transformers", "trl", "torchvision", "pillow", "numpy")
@@ -100,13 +101,7 @@ def case(name: str, times: Mapping[str, Times], setting: Mapping[str, Any]) -> d
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that matter, and Python's."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **installed.versions(LIBRARIES)}
 
 
 def hardware() -> dict[str, Any]:

@@ -17,7 +17,7 @@ asked again by the same command.
 
 import sys
 
-from rlaifv_jax.cli import guard
+from rlaifv_jax.cli import guard_status
 
 
 def main() -> None:
@@ -25,15 +25,13 @@ def main() -> None:
     from eval.flags import parse
 
     given = parse(sys.argv[1:], __doc__ or "")
-    status = 0
 
-    def command() -> None:
-        nonlocal status
+    def command() -> int:
         from eval import commands
 
-        status = getattr(commands, given.verb)(given)
+        return getattr(commands, given.verb)(given)
 
-    sys.exit(guard(command) or status)
+    sys.exit(guard_status(command))
 
 
 if __name__ == "__main__":

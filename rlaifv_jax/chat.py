@@ -141,14 +141,12 @@ class Chat:
 
     def _prompt(self, image: Any, question: str | None, history: Sequence[tuple[str, str]], wanted: Sampling) -> Any:
         from rlaifv_jax.data.faults import BadRow
-        from rlaifv_jax.data.templates import Turn
+        from rlaifv_jax.data.templates import Turn, said_before
 
         if not isinstance(question, str) or not question.strip():
             raise UserError("there is no question")
         try:
-            turns = [
-                turn for asked, said in history for turn in (Turn("user", asked + ""), Turn("assistant", said + ""))
-            ]
+            turns = said_before(history)
         except (TypeError, ValueError):
             raise UserError("history: a list of (question, answer) is needed") from None
         turns.append(Turn("user", question))

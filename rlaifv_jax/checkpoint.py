@@ -14,7 +14,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from typing import Any, TypeVar
 
 import jax
@@ -27,34 +26,15 @@ from configs import base
 from rlaifv_jax import places
 from rlaifv_jax.array_sums import array_sums
 from rlaifv_jax.cli import say
+from rlaifv_jax.config_keys import check_config, flat_config
 from rlaifv_jax.errors import Unreachable, UserError
 from rlaifv_jax.parallel import is_main
 from rlaifv_jax.starting_model import StartingModel
 from rlaifv_jax.step import TrainState
+from rlaifv_jax.versions import versions
 
 TRAINED = ("train.vision", "train.projector", "lora.rank", "lora.targets", "lora.base")  # decide what is trained
-# Keys that may differ between a run and its continuation: they change no result beyond rounding and, where the rows of
-# a batch become others, what the dropout of adapters drops.
-FREE_KEYS = (
-    "output_dir",
-    "data.workers",
-    "train.log_every",
-    "train.eval_every",
-    "train.remat",
-    "checkpoint.",
-    "guard.",
-    "profile.",
-    "compile_cache",
-    "resume.",
-    "reference.trust",
-    "reference.shard_rows",
-    "mesh.",
-    "attention.",
-    "train.pairs_per_row",
-    "train.longest_row",
-    "train.vocab_block",
-    "wandb.",
-)
+LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")  # whose versions are noted
 T = TypeVar("T")
 
 
@@ -154,7 +134,7 @@ class Checkpoints:
             "config": self.config,
             "model": model,
             "data": self.data,
-            "versions": versions(),
+            "versions": versions(LIBRARIES),
             "sums": array_sums(state, self.mesh),
         }
         with writing(self.directory):
@@ -280,41 +260,3 @@ def first_line(error: Exception) -> str:
 def seal(meta: dict[str, Any]) -> str:
     """A hash of a JSON object."""
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")}
-
-
-def flat_config(config: Any, prefix: str = "") -> dict[str, Any]:
-    """{'train.steps': 100, …} from a nested mapping."""
-    leaves: dict[str, Any] = {}
-    for key, value in config.items():
-        value = list(value) if isinstance(value, tuple) else value  # what JSON makes of it
-        leaves |= flat_config(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
-    return leaves
-
-
-def check_config(
-    old: dict[str, Any],
-    new: dict[str, Any],
-    where: Any,
-    free: tuple[str, ...] = FREE_KEYS,
-    way_out: str = "Choose another output_dir, or go on all the same with --config.resume.allow_changed.",
-) -> None:
-    """Refuse to go on with a run under another config.
-
-    Args:
-      free: beginnings of keys that may differ. way_out: what the user can do.
-
-    Raises:
-      UserError: names every key that differs and matters, and the way out.
-    """
-    before, after = flat_config(old), flat_config(new)
-    changed = [
-        f"{key} (was {before.get(key)!r}, now {after.get(key)!r})"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not key.startswith(free)
-    ]
-    if changed:
-        raise UserError(f"{where} holds a run with another config: {', '.join(changed)}. {way_out}")

@@ -39,6 +39,17 @@ def guard(command: Callable[[], Any]) -> int:
     return status
 
 
+def guard_status(command: Callable[[], int]) -> int:
+    """The same for a command that has a status of its own."""
+    status = 0
+
+    def run() -> None:
+        nonlocal status
+        status = command()
+
+    return guard(run) or status
+
+
 def _leave(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()

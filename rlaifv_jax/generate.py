@@ -215,13 +215,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main() -> None:
     """Entry of the console script `rlaifv-generate`."""
     given = parse_arguments(sys.argv[1:])
-    status = 0
-
-    def command() -> None:
-        nonlocal status
-        status = generate(given)
-
-    sys.exit(cli.guard(command) or status)
+    sys.exit(cli.guard_status(lambda: generate(given)))
 
 
 if __name__ == "__main__":

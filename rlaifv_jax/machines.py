@@ -6,12 +6,12 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
 
 import jax
 from etils import epath
+
+from rlaifv_jax.versions import versions
 
 FILE = "machines.json"
 LIBRARIES = ("rlaifv-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
@@ -28,7 +28,7 @@ def note_machine(output_dir: epath.Path, step: int) -> None:
             "processes": jax.process_count(),
             "cores": os.cpu_count(),
             "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "versions": dict(_versions()),
+            "versions": versions(LIBRARIES),
         }
     )
     (output_dir / FILE).write_text(json.dumps(starts, indent=2))
@@ -41,9 +41,3 @@ def read_machines(output_dir: epath.Path) -> list[dict[str, Any]] | None:
         if isinstance(found, list) and all(isinstance(start, dict) for start in found):
             return found
     return None
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            yield name, metadata.version(name)

@@ -19,12 +19,11 @@ from rlaifv_jax.cli import say
 from rlaifv_jax.config_values import check_values
 from rlaifv_jax.data.augment import Augment
 from rlaifv_jax.data.chat_template import ChatTemplate
-from rlaifv_jax.data.conversation import conversation_of
 from rlaifv_jax.data.encode import Encoder
 from rlaifv_jax.data.index import Index
 from rlaifv_jax.data.loader import Loader, RowPlan, TargetLogProbs
 from rlaifv_jax.data.packing import Deal, Fit, PassPlan, TrainingPlan
-from rlaifv_jax.data.tokenizer import load_tokenizer
+from rlaifv_jax.data.training_encoder import training_encoder
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.fingerprint import settings_fingerprint
 from rlaifv_jax.job import Job, make_step, plan_rows
@@ -133,12 +132,11 @@ def prepare(config: Any) -> Run:
     _check_output(output_dir)
 
     model = open_model(config.model.path, config.model.vision_path or None)
-    tokenizer = load_tokenizer(model.directory)
-    encoder = Encoder(
-        tokenizer,
-        conversation_of(model, tokenizer, config.data.template),
-        processor=image_processor(config, model),
-        max_length=config.data.max_length or model.family.max_length,
+    encoder = training_encoder(
+        model,
+        image_processor(config, model),
+        template=config.data.template,
+        max_length=config.data.max_length,
         objective=config.train.objective,
     )
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlaifv_jax.checkpoint import FREE_KEYS, check_config
+from rlaifv_jax.config_keys import FREE_KEYS, check_config
 from rlaifv_jax.config_values import check_computation
 from rlaifv_jax.data.questions import Questions
 from rlaifv_jax.errors import UserError

@@ -22,6 +22,7 @@ from typing import Any
 
 from rlaifv_jax import cli
 from rlaifv_jax.errors import Stopped, UserError
+from rlaifv_jax.listening import bound, url
 from rlaifv_jax.sampling.flags import add_model_flags, check_counts, speaker_options
 
 KEY = "RLAIFV_API_KEY"  # in the environment
@@ -49,9 +50,9 @@ def serve(given: argparse.Namespace) -> None:
         server_header=False,
         timeout_graceful_shutdown=given.grace,
     )
-    host, port = listener.getsockname()[:2]
+    where = url(listener.getsockname()[0], listener)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn hears it, and raises it again when it has ended in order
-    cli.say(f"serving {server.options.name} at http://{f'[{host}]' if ':' in host else host}:{port}/v1")
+    cli.say(f"serving {server.options.name} at {where}/v1")
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
@@ -108,16 +109,12 @@ def _end_before(*_: Any) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket of this address, which takes nobody yet. Raises `UserError`."""
+    """See `bound`. Raises `UserError`."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-    except (OSError, UnicodeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        return bound(host, port)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise UserError(f"--host {host} --port {port} cannot be had: {reason}; choose another") from None
-    return found
 
 
 def read_key(file: str | None) -> str:

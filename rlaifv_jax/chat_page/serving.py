@@ -9,10 +9,10 @@ from typing import Any
 
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.listening import AT_HOME
 
 HOST, PORT = "127.0.0.1", 7860
 LARGEST = "25mb"  # of a picture's file
-AT_HOME = ("127.0.0.1", "localhost", "::1")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from rlaifv_jax.cli import guard
+from rlaifv_jax.cli import guard_status
 from rlaifv_jax.errors import UserError
 
 
@@ -61,13 +61,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main() -> None:
     """Entry of `python -m rlaifv_jax.data`."""
     given = parse_arguments(sys.argv[1:])
-    status = 0
-
-    def command() -> None:
-        nonlocal status
-        status = check(given)
-
-    sys.exit(guard(command) or status)
+    sys.exit(guard_status(lambda: check(given)))
 
 
 if __name__ == "__main__":

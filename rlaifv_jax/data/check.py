@@ -55,22 +55,14 @@ def check_for_model(path: str, objective: Objective, model: str, template: str, 
       UserError: as `check_rows`, and a model that cannot be opened.
     """
     from convert.load import open_model
-    from rlaifv_jax.data.conversation import conversation_of
-    from rlaifv_jax.data.encode import Encoder
     from rlaifv_jax.data.index import scan
-    from rlaifv_jax.data.tokenizer import load_tokenizer
+    from rlaifv_jax.data.training_encoder import training_encoder
 
     source: Source = open_source(path, objective=objective)
     stored = open_model(model)
-    tokenizer = load_tokenizer(stored.directory)
     family = stored.family
-    encoder = Encoder(
-        tokenizer,
-        conversation_of(stored, tokenizer, template),
-        processor=stored.config.processor(family.training_aspect_ratio),
-        max_length=max_length or family.max_length,
-        objective=objective,
-    )
+    processor = stored.config.processor(family.training_aspect_ratio)
+    encoder = training_encoder(stored, processor, template=template, max_length=max_length, objective=objective)
     index = scan(source, encoder, workers=workers)
     lines: list[str] = []
     if len(index):

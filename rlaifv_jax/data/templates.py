@@ -6,7 +6,7 @@ tokenizers bring along are other kinds, see muffin_template.py, chatml_template.
 `Conversation`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -23,6 +23,11 @@ class Turn(NamedTuple):
 
     role: Literal["user", "assistant"]
     text: str
+
+
+def said_before(history: Iterable[tuple[str, str]]) -> list[Turn]:
+    """Turns of questions and their answers. Raises TypeError or ValueError where these are none."""
+    return [turn for asked, said in history for turn in (Turn("user", asked + ""), Turn("assistant", said + ""))]
 
 
 class Conversation(Protocol):

@@ -13,7 +13,7 @@ from rlaifv_jax.data.encode import Encoded, Encoder
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.finder import Pictures
 from rlaifv_jax.data.schema import Example
-from rlaifv_jax.data.templates import Turn, without_tags
+from rlaifv_jax.data.templates import Turn, said_before, without_tags
 from rlaifv_jax.data.tiles import Placement
 from rlaifv_jax.feedback.fields import Record, answer_of, owner_of, question_of
 from rlaifv_jax.feedback.reading import Reading, placement, tiles
@@ -106,10 +106,7 @@ class Likelihood:
 
     def _encode_one(self, record: Record, picture: Placement | None) -> Encoded | str:
         question = without_tags(self.encoder.template.image_tags, question_of(record, "an answer"))
-        before = [
-            turn for asked, said in record.get("history", ()) for turn in (Turn("user", asked), Turn("assistant", said))
-        ]
-        turns = (*before, Turn("user", question))
+        turns = (*said_before(record.get("history", ())), Turn("user", question))
         try:
             return self.encoder.encode_with(Example(0, "", None, turns, (answer_of(record, "an answer"),)), picture)
         except BadRow as fault:

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from rlaifv_jax.records.lock import only_run
 from rlaifv_jax.records.part import Record
 from rlaifv_jax.records.shards import Shards, read_shards
 from rlaifv_jax.records.source import Input
+from rlaifv_jax.versions import versions
 
 Unit = Sequence[Record]  # records that are worked on together, and lost together by a kill
 LIBRARIES = ("rlaifv-jax", "jax", "flax", "transformers")
@@ -106,8 +106,7 @@ def notes(code: Sequence[ModuleType]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for module in code:
         digest.update(inspect.getsource(module).encode())
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    return {"code": digest.hexdigest()[:16], "versions": versions}
+    return {"code": digest.hexdigest()[:16], "versions": versions(LIBRARIES)}
 
 
 class Tally(Counter[str]):

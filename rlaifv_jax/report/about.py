@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rlaifv_jax.config_keys import flat_config
 from rlaifv_jax.data.faults import REASONS
 from rlaifv_jax.machines import read_machines
 from rlaifv_jax.records.shards import MANIFEST
@@ -48,9 +49,9 @@ def configs(runs: Sequence[Place], rounds: Sequence[Place]) -> list[Config]:
         files = [(place, place.directory / "config.json") for place in runs]
         found = [(place, read_object(file)) for place, file in files if file.exists()]
         defaults, name = base.get_config().to_dict(), "base.py"
-    plain = dict(_flat(json.loads(json.dumps(defaults))))
+    plain = flat_config(json.loads(json.dumps(defaults)))
     return [
-        Config(place.name, name, list(_changed(plain, dict(_flat(config)))), json.dumps(config, indent=2))
+        Config(place.name, name, list(_changed(plain, flat_config(config))), json.dumps(config, indent=2))
         for place, config in found
         if isinstance(config, dict)
     ]
@@ -62,14 +63,6 @@ def _changed(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator
             yield key, _value(value), "–"
         elif value != defaults[key]:
             yield key, _value(value), _value(defaults[key])
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _value(value: Any) -> str:

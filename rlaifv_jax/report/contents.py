@@ -73,7 +73,9 @@ def read(found: Found) -> Contents:
     made = [each for each in feedback if each.report or each.pairs]  # where pairs are made
     judged = made or feedback
     metrics = evaluations.read_evaluations(found.evaluations)
-    pictures = Finder(_folders(found, feedback), _questions(found))
+    states = [read_object(place.directory / "state.json").get("config") or {} for place in found.rounds]
+    questions = _questions(states)
+    pictures = Finder(_folders(found, feedback, states, questions), questions)
     drawn = [(place.name, columns) for place, columns in runs if columns]
     stages = hallucination.stages(summary)
     times = [("Rounds", about.time_of_rounds(rounds)), ("Training", about.time_of_training(runs))]
@@ -103,11 +105,11 @@ def read(found: Found) -> Contents:
     )
 
 
-def _folders(found: Found, feedback: Sequence[Feedback]) -> list[str]:
+def _folders(found: Found, feedback: Sequence[Feedback], states: Sequence[Json], questions: Sequence[str]) -> list[str]:
     """Where relative paths of pictures may start: beside the questions, and in every folder from an answer's up to the
-    report's own."""
-    folders = [file.rpartition("/")[0] for file in _questions(found)]
-    folders += [str(state.get("feedback", {}).get("image_folder") or "") for state in _states(found)]
+    report's own. states: configs of rounds."""
+    folders = [file.rpartition("/")[0] for file in questions]
+    folders += [str(state.get("feedback", {}).get("image_folder") or "") for state in states]
     for each in feedback:
         place = each.directory
         while len(str(place)) >= len(str(found.root)):
@@ -116,13 +118,8 @@ def _folders(found: Found, feedback: Sequence[Feedback]) -> list[str]:
     return [folder for folder in dict.fromkeys(folders) if folder]
 
 
-def _states(found: Found) -> list[Json]:
-    """Configs of rounds."""
-    return [read_object(place.directory / "state.json").get("config") or {} for place in found.rounds]
-
-
-def _questions(found: Found) -> list[str]:
-    files = [(state.get("questions"), (state.get("select") or {}).get("questions")) for state in _states(found)]
+def _questions(states: Sequence[Json]) -> list[str]:
+    files = [(state.get("questions"), (state.get("select") or {}).get("questions")) for state in states]
     return [file for pair in files for file in pair if file]
 
 

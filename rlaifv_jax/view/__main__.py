@@ -19,6 +19,7 @@ import sys
 
 from rlaifv_jax import cli
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.listening import AT_HOME, bound, url
 from rlaifv_jax.places import refused
 
 
@@ -49,10 +50,8 @@ def command(given: argparse.Namespace) -> None:
     of = open_set(given.path, given.images)
     listening = _listen(given.host, given.port)
     with listening:
-        port = listening.getsockname()[1]
-        host = f"[{given.host}]" if ":" in given.host else given.host
-        address = f"http://{host}:{port}/"
-        if given.host not in ("127.0.0.1", "localhost", "::1"):
+        address = f"{url(given.host, listening)}/"
+        if given.host not in AT_HOME:
             cli.say(f"warning: whoever can reach {given.host} can see these data")
         cli.say(f"{of.name}: {of.kind}. {address} (Ctrl-C ends it)")
         if not given.no_browser:
@@ -71,15 +70,8 @@ def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port < 2**16:
         raise UserError(f"--port is {port}; it must lie in 0 … 65535")
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind(place)
-            made.listen()  # who comes before the server is up waits
-        except OSError:
-            made.close()
-            raise
+        made = bound(host, port)
+        made.listen()  # who comes before the server is up waits
     except OSError as error:
         raise refused(f"cannot listen on {host}, port {port}", error, "choose another --port") from None
     return made

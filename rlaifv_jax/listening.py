@@ -1,0 +1,30 @@
+"""Where pages and servers listen."""
+
+import socket
+
+AT_HOME = ("127.0.0.1", "localhost", "::1")
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at this address, which takes nobody yet. port: 0 for any that is free.
+
+    Raises:
+      OSError: there is no such address, or it is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (UnicodeError, OverflowError) as error:
+        raise OSError(str(error)) from None
+    found = socket.socket(family, kind, protocol)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+def url(host: str, listener: socket.socket) -> str:
+    """http://HOST:PORT of a bound socket."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
