@@ -233,7 +233,7 @@ def damage(directory: Path, target: Path, **changes):
         ({"use_dora": True}, "use_dora is True"),
         ({"bias": "all"}, "bias is 'all'"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern is"),
-        ({"r": 8}, "for rank 8 and the base model it would be"),
+        ({"r": 8}, "for rank 8 and the base model it must be"),
         ({"base_model_name_or_path": None}, "base_model_name_or_path is not set"),
         ({"base_model_name_or_path": "nowhere/at/all"}, "nowhere/at/all is neither a directory nor a hub id"),
     ],
