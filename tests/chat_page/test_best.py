@@ -100,7 +100,7 @@ def test_dpo_s_choice_is_that_of_the_command(photo: Path, tmp_path: Path) -> Non
 
 def test_nothing_to_look_at_and_stopped(photo: Path) -> None:
     chooser = Chooser(small.chat("policy"), small.labeler(), small.chat("base"), small.READING)
-    with pytest.raises(UserError, match="there is none: drop one first"):
+    with pytest.raises(UserError, match="there is none, by which the labeler could judge claims"):
         list(chooser.choose(small.asked(None), 2, MEAN, threading.Event()))
     halt = threading.Event()
     seen = []
