@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,17 @@ from rlaifv_jax.sampling.flags import add_model_flags, check_counts, speaker_opt
 
 KEY = "RLAIFV_API_KEY"  # in the environment
 MEBI = 1 << 20
+LIBRARIES = ("uvicorn", "starlette", "pydantic", "prometheus_client")
 
 
 def serve(given: argparse.Namespace) -> None:
     """Run the command, until it is asked to end."""
     check(given)
     key = read_key(given.api_key_file)
-    try:
-        import uvicorn
-    except ImportError:
-        raise UserError("rlaifv_jax.serve needs uvicorn and starlette: pip install 'rlaifv-jax[serve]'") from None
+    for library in LIBRARIES:
+        if find_spec(library) is None:
+            raise UserError(f"rlaifv_jax.serve needs {library}, which is not here: pip install 'rlaifv-jax[serve]'")
+    import uvicorn
 
     signal.signal(signal.SIGTERM, _end_before)
     listener = listen(given.host, given.port)

@@ -7,7 +7,7 @@ found for any template whose messages end in the end token.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import IMAGE_TAG, Turn, check_tokens, places, with_image
@@ -107,6 +107,12 @@ class ChatTemplate:
         return ""
 
     # ---------------------------------------------------------------- text
+
+    def with_system(self, text: str) -> Self:
+        found = replace(self, speech=self.speech._replace(system=text))
+        if text and text not in found.render_prompt([Turn("user", PROBE)], image=False):
+            raise BadRow("turn_order", "the chat template leaves out the system message")
+        return found
 
     def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         """Blanks behind the last end token are no part of it, and no header of a next answer."""

@@ -8,13 +8,14 @@ The two marks are tokens of their own, so that answers and their ends are found 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import Template, places
 from rlaifv_jax.data.tokenizer import Tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
+SYSTEM = f"{START}system\n"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class ChatmlTemplate(Template):
 
     colon: ClassVar[str] = "\n"
     marks: ClassVar[tuple[str, ...]] = (START, END)
+
+    def with_system(self, text: str) -> Self:
+        return super().with_system(f"{SYSTEM}{text}")
 
     def answer_spans(self, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
         """From behind every header of an answer to behind the next end mark."""
@@ -43,4 +47,4 @@ class ChatmlTemplate(Template):
         return next((mark for mark in self.marks if mark in text), None)
 
 
-CHATML_DIRECT = ChatmlTemplate("chatml_direct", f"{START}system\nAnswer the questions.")
+CHATML_DIRECT = ChatmlTemplate("chatml_direct", f"{SYSTEM}Answer the questions.")

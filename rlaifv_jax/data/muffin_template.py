@@ -17,7 +17,8 @@ the picture still there, which that class leaves out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.data.templates import IMAGE_TAG, LLAVA_V1, Turn, places, with_image
@@ -40,6 +41,9 @@ class MuffinTemplate:
     stop = (MARK,)
     lead = f"{ROLES['assistant']}:"
     image_tags = (IMAGE_TAG, *TOKENS)
+
+    def with_system(self, text: str) -> Self:
+        return replace(self, system=text)
 
     def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         return self._turns([*turns, Turn("assistant", answer)], image) + f"{MARK} "

@@ -7,8 +7,8 @@ tokenizers bring along are other kinds, see muffin_template.py, chatml_template.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from rlaifv_jax.data.batch import IMAGE_TOKEN
 from rlaifv_jax.data.faults import BadRow
@@ -52,6 +52,9 @@ class Conversation(Protocol):
     @property
     def lead(self) -> str:
         """What a model writes before its answer, which is no part of it; '' where the prompt holds all of that."""
+
+    def with_system(self, text: str) -> Self:
+        """The same with another text in front of all. Raises `BadRow` where that has no place."""
 
     def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         """The full text of a conversation that ends in `answer`, as it is trained on; an image's place is in front of
@@ -106,6 +109,9 @@ class Template:
     def asking(self) -> str:
         """What waits for an answer: the assistant's name and colon, without a trailing blank."""
         return f"{self.assistant}{self.colon}".rstrip(" ")
+
+    def with_system(self, text: str) -> Self:
+        return replace(self, system=text)
 
     def render(self, turns: Sequence[Turn], answer: str, *, image: bool, slices: tuple[int, int] = (0, 0)) -> str:
         return self._turns([*turns, Turn("assistant", answer)], image)

@@ -79,17 +79,21 @@ class Prompter:
         assert self.processor is not None
         return self.processor.cut(picture)
 
-    def encode(self, turns: Sequence[Turn], picture: Placement | None) -> Encoded:
+    def encode(self, turns: Sequence[Turn], picture: Placement | None, system: str | None = None) -> Encoded:
         """Tokens of a conversation that waits for an answer; the picture's place is beside the first question.
 
-        Raises `BadRow` for a text that is none or too long, `UserError` for a tokenizer of another model.
+        system: in place of the template's own text in front of all.
+
+        Raises `BadRow` for a text that is none or too long, or a system text where the template has no place for it,
+        `UserError` for a tokenizer of another model.
         """
-        for turn in turns:
-            check_text(turn.text)
-        turns = [turn._replace(text=without_tags(self.template.image_tags, turn.text)) for turn in turns]
+        for text in (*(turn.text for turn in turns), system or ""):
+            check_text(text)
+        template = self.template if system is None else self.template.with_system(self._without_tags(system))
+        turns = [turn._replace(text=self._without_tags(turn.text)) for turn in turns]
         slices = picture.slices if picture else (0, 0)
-        text = self.template.render_prompt(turns, image=picture is not None, slices=slices)
-        ids = self.template.tokenize(self.tokenizer, text)
+        text = template.render_prompt(turns, image=picture is not None, slices=slices)
+        ids = template.tokenize(self.tokenizer, text)
         encoded = Encoded(np.asarray(ids, np.int32), (), (), picture)
         if encoded.highest_token >= (rows := self.config.decoder.vocab_size):
             raise UserError(
@@ -98,12 +102,22 @@ class Prompter:
             )
         return encoded
 
-    def prompt(self, turns: str | Sequence[Turn], picture: Image.Image | None, name: str, tag: Any = None) -> Prompt:
+    def prompt(
+        self,
+        turns: str | Sequence[Turn],
+        picture: Image.Image | None,
+        name: str,
+        tag: Any = None,
+        system: str | None = None,
+    ) -> Prompt:
         """A question, or a conversation, about a picture or none. Raises `BadRow` for what it cannot be asked."""
         if isinstance(turns, str):
             turns = [Turn("user", turns)]
-        if picture is None and not without_tags(self.template.image_tags, turns[0].text).strip():
+        if picture is None and not self._without_tags(turns[0].text).strip():
             raise BadRow("empty_question", "there is neither an image nor a question")
         placement = None if picture is None else self.placement(lambda: picture.size)
         tiles = None if picture is None else self.tiles(picture)
-        return Prompt(self.encode(turns, placement), tiles, name, tag)
+        return Prompt(self.encode(turns, placement, system), tiles, name, tag)
+
+    def _without_tags(self, text: str) -> str:
+        return without_tags(self.template.image_tags, text)

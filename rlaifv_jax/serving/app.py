@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from rlaifv_jax.serving.beams import Beams
-from rlaifv_jax.serving.counters import Counters
+from rlaifv_jax.serving.counters import CONTENT_TYPE, Counters
 from rlaifv_jax.serving.jobs import Job, Lost, Piece
 from rlaifv_jax.serving.prompts import Prompts
 from rlaifv_jax.serving.protocol import ApiError, ChatRequest, parse
@@ -50,6 +50,7 @@ class Server:
         self.options, self.prompts, self.worker, self.beams, self.counters = options, prompts, worker, beams, counters
         self.vocabulary = Vocabulary(prompts.speaker.tokenizer)
         self.inside, self.started = 0, time.time()
+        self._watch()
         self.readers = ThreadPoolExecutor(2, "reader")  # pictures and texts; few, since pictures are large
         routes = [
             Route("/v1/chat/completions", self._counted(self._guarded(self.chat)), methods=["POST"]),
@@ -70,7 +71,7 @@ class Server:
                 response = JSONResponse(error.body, error.status, error.headers)
             except ClientDisconnect:
                 response = Response(status_code=GONE)
-            self.counters.add(f'requests_total{{status="{response.status_code}"}}')
+            self.counters.requests.labels(response.status_code).inc()
             return response
 
         return count
@@ -100,17 +101,19 @@ class Server:
         return JSONResponse({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:
-        prefixes = self.worker.prefixes
-        now = {
-            "requests_inside": self.inside,
-            "seats": self.worker.slots.count,
-            "seats_taken": self.worker.running,
-            "beams_running": int(self.beams.busy),
-            "prefix_cache_bytes": prefixes.bytes,
-            "prefix_cache_entries": len(prefixes),
-            "uptime_seconds": time.time() - self.started,
-        }
-        return PlainTextResponse(self.counters.text(now), media_type="text/plain; version=0.0.4")
+        return Response(self.counters.text(), media_type=CONTENT_TYPE)
+
+    def _watch(self) -> None:
+        for name, text, now in (
+            ("requests_inside", "requests that run or wait", lambda: self.inside),
+            ("seats", "answers that can be written at once", lambda: self.worker.slots.count),
+            ("seats_taken", "answers that are written", lambda: self.worker.running),
+            ("beams_running", "whether a request for beams runs", lambda: self.beams.busy),
+            ("prefix_cache_bytes", "bytes of the prompts kept", lambda: self.worker.prefixes.bytes),
+            ("prefix_cache_entries", "prompts kept", lambda: len(self.worker.prefixes)),
+            ("uptime_seconds", "since the server began", lambda: time.time() - self.started),
+        ):
+            self.counters.watch(name, text, now)
 
     def _check_model(self, name: str) -> None:
         if name != self.options.name:
@@ -171,7 +174,7 @@ class _Answering:
         if not self.ended:
             self.ended = True
             self.server.inside -= 1
-            self.server.counters.time(self.loop.time() - self.begun)
+            self.server.counters.seconds.observe(self.loop.time() - self.begun)
             if self.job:
                 self.job.cancelled = True
 
@@ -194,7 +197,7 @@ class _Answering:
             self._emit,
         )
         positions = found.prompt.positions
-        server.counters.add("prompt_tokens_total", positions)
+        server.counters.prompt_tokens.inc(positions)
         reply = Reply(server.options.name, positions, server.vocabulary, asked.logprobs)
         (server.beams if found.settings.num_beams > 1 else server.worker).submit(self.job)
         if not asked.stream:

@@ -35,7 +35,7 @@ class Beams(Worker):
             try:
                 self._answer(job)
             except _Cancelled:
-                self.counters.add("answers_cancelled_total")
+                self.counters.cancelled.inc()
             except Exception as error:  # memory, most likely
                 traceback.print_exc()
                 job.emit(Lost(f"the devices failed ({type(error).__name__}); ask again"))
@@ -50,6 +50,6 @@ class Beams(Worker):
         (found,) = engine.generate([job.prompt], watch=watch)
         for index, answer in enumerate(found.answers):
             reason = "stop" if answer.ended else "length"
-            self.counters.add("completion_tokens_total", len(answer.tokens))
-            self.counters.add("answers_total")
+            self.counters.completion_tokens.inc(len(answer.tokens))
+            self.counters.answers.inc()
             job.emit(Piece(index, answer.text, len(answer.tokens), reason))

@@ -1,47 +1,43 @@
 """Numbers for /metrics, in the text format of Prometheus."""
 
-import threading
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)  # that requests are counted below
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+prometheus_client.disable_created_metrics()  # when each was made, which is when the server began
 
 
 class Counters:
-    """Only ever grow. Safe to share between threads."""
+    """Of one server. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, float] = defaultdict(int)
-        self._lock = threading.Lock()
+        self.registry = CollectorRegistry()
+        self.requests = Counter("rlaifv_requests", "requests that ended", ["status"], registry=self.registry)
+        self.seconds = Histogram(
+            "rlaifv_request_seconds",
+            "from the first byte of a request to the last of its reply",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.prompt_tokens = self._counter("prompt_tokens", "positions of prompts, pictures included")
+        self.completion_tokens = self._counter("completion_tokens", "tokens written")
+        self.answers = self._counter("answers", "answers written to their end")
+        self.cancelled = self._counter("answers_cancelled", "answers that nobody waited for any more")
+        self.hits = self._counter("prefix_cache_hits", "prompts found in the prefix cache")
+        self.misses = self._counter("prefix_cache_misses", "prompts computed")
+        self.shared = self._counter("prefix_shared", "further answers to a prompt of the same request")
 
-    def add(self, name: str, more: int = 1) -> None:
-        with self._lock:
-            self._counts[name] += more
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"rlaifv_{name}", text, registry=self.registry)
 
-    def time(self, seconds: float) -> None:
-        """Of a request, from its first byte to the last of its reply; a histogram of Prometheus."""
-        with self._lock:
-            for limit in SECONDS:
-                self._counts[f'request_seconds_bucket{{le="{limit}"}}'] += seconds <= limit
-            self._counts['request_seconds_bucket{le="+Inf"}'] += 1
-            self._counts["request_seconds_count"] += 1
-            self._counts["request_seconds_sum"] += seconds
+    def watch(self, name: str, text: str, now: Callable[[], float]) -> None:
+        """A number that is asked for whenever somebody looks, and may shrink."""
+        Gauge(f"rlaifv_{name}", text, registry=self.registry).set_function(now)
 
-    def __getitem__(self, name: str) -> float:
-        return self._counts[name]
-
-    def text(self, now: Mapping[str, float]) -> str:
-        """now: what else there is to tell, which may shrink."""
-        with self._lock:
-            counts = dict(self._counts)
-        lines = []
-        kinds: set[str] = set()
-        timed = {name: counts.pop(name) for name in list(counts) if name.startswith("request_seconds_")}
-        for values, kind in ((dict(sorted(counts.items())), "counter"), (timed, "histogram"), (now, "gauge")):
-            for name, value in values.items():
-                family = "rlaifv_request_seconds" if kind == "histogram" else "rlaifv_" + name.partition("{")[0]
-                if family not in kinds:
-                    lines.append(f"# TYPE {family} {kind}")
-                    kinds.add(family)
-                lines.append(f"rlaifv_{name} {value:.15g}")
-        return "\n".join(lines) + "\n"
+    def text(self) -> bytes:
+        """What /metrics says."""
+        return prometheus_client.generate_latest(self.registry)

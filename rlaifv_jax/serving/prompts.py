@@ -13,7 +13,7 @@ from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.settings import COLDEST, Sampling
 from rlaifv_jax.serving.pictures import Sources
-from rlaifv_jax.serving.protocol import ApiError, ChatRequest, ImagePart, TextPart
+from rlaifv_jax.serving.protocol import SYSTEM, ApiError, ChatRequest, ImagePart, TextPart
 
 TOO_LONG = "context_length_exceeded"
 LEAST_P = 1e-6  # of top_p in float32; every likeliest token has more
@@ -52,8 +52,8 @@ class Prompts:
         for name, most in (("n", self.limits.answers), ("num_beams", self.limits.beams)):
             if getattr(request, name) > most:
                 raise ApiError(400, f"{name} is {getattr(request, name)}; this server takes at most {most}", name)
-        turns, url = self._turns(request)
-        if sum(len(turn.text) for turn in turns) > LETTERS * self.limits.longest_prompt:
+        system, turns, url = self._turns(request)
+        if sum(len(turn.text) for turn in turns) + len(system or "") > LETTERS * self.limits.longest_prompt:
             raise self._too_long("the prompt", "far more")
         picture = None
         if url:
@@ -61,7 +61,7 @@ class Prompts:
                 raise ApiError(400, f"{url[1]}: this model sees no pictures", url[1])
             picture = self.sources.picture(*url)
         try:
-            prompt = self.speaker.prompter.prompt(turns, picture, "")
+            prompt = self.speaker.prompter.prompt(turns, picture, "", system=system)
         except BadRow as fault:
             raise ApiError(400, f"messages: {fault.detail}", "messages") from None
         except UserError as error:
@@ -75,26 +75,32 @@ class Prompts:
         pictures = [None, Image.new("RGB", (64, 64))] if self.speaker.model.family.sees else [None]
         return [self.speaker.prompter.prompt("What is it?", picture, "") for picture in pictures]
 
-    def _turns(self, request: ChatRequest) -> tuple[list[Turn], tuple[str, str] | None]:
-        """What was said, and the URL of the picture with its field."""
+    def _turns(self, request: ChatRequest) -> tuple[str | None, list[Turn], tuple[str, str] | None]:
+        """The system message, what was said, and the URL of the picture with its field."""
+        system: str | None = None
         turns: list[Turn] = []
         url: tuple[str, str] | None = None
         for number, message in enumerate(request.messages):
             field = f"messages[{number}]"
-            if message.role != ("user", "assistant")[number % 2]:
-                raise ApiError(400, f"{field}.role: user and assistant have to take turns, user first", f"{field}.role")
+            says_how = number == 0 and message.role in SYSTEM
+            if not says_how and message.role != ("user", "assistant")[len(turns) % 2]:
+                order = "user and assistant have to take turns, user first, behind a system message or none"
+                raise ApiError(400, f"{field}.role: {order}", f"{field}.role")
             for place, part in enumerate(message.parts):
                 if not isinstance(part, ImagePart):
                     continue
                 where = f"{field}.content[{place}].image_url.url"
-                if number or url:
-                    raise ApiError(400, f"{where}: one picture is taken, in the first message", where)
+                if says_how or turns or url:
+                    raise ApiError(400, f"{where}: one picture is taken, in the user's first message", where)
                 url = part.image_url.url, where
             text = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
-            turns.append(Turn(message.role, text))
+            if says_how:
+                system = text
+            else:
+                turns.append(Turn("assistant" if message.role == "assistant" else "user", text))
         if len(turns) % 2 == 0:
             raise ApiError(400, "messages: the last one must be the user's", "messages")
-        return turns, url
+        return system, turns, url
 
     def _settings(self, request: ChatRequest, positions: int) -> Sampling:
         asked = request.max_tokens or request.max_completion_tokens

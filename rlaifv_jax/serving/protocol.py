@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from rlaifv_jax.serving.seats import TOP
 
+SYSTEM = ("system", "developer")  # two names of one role
 MOST_STOPS = 16  # strings
 HOTTEST = 100  # of temperatures and penalties, beyond which float32 tells nothing apart
 
@@ -63,7 +64,7 @@ def _kind(content: Any) -> str:
 
 
 class Message(_Fields):
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system", "developer"]
     content: Annotated[Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<parts>")], Discriminator(_kind)]
 
     @property

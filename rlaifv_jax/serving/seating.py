@@ -81,7 +81,7 @@ class Seating(Worker):
         for seat, seated in enumerate(self.seats):
             if seated is not None and seated.job.cancelled:
                 self._free(seat)
-                self.counters.add("answers_cancelled_total")
+                self.counters.cancelled.inc()
         free = deque(seat for seat, seated in enumerate(self.seats) if seated is None)
         while free and self.waiting:
             job = self.waiting[0]
@@ -101,14 +101,14 @@ class Seating(Worker):
     def _compute(self, job: Job) -> bool:
         """The job's prompt, unless it has it; True if somebody had asked it before."""
         if job.computed is not None:
-            self.counters.add("prefix_shared_total")
+            self.counters.shared.inc()
             return False
         key = key_of(job.prompt)
         job.computed = self.prefixes.get(key)
         if job.computed is not None:
-            self.counters.add("prefix_cache_hits_total")
+            self.counters.hits.inc()
             return True
-        self.counters.add("prefix_cache_misses_total")
+        self.counters.misses.inc()
         try:
             job.computed = self.slots.compute(job.prompt)
         except Exception as error:  # this prompt's memory, most likely; the seats are as they were
@@ -128,7 +128,7 @@ class Seating(Worker):
         for seat, seated in enumerate(self.seats):
             if seated is not None and self._pass_on(seated, seat, seen):
                 self._free(seat)
-                self.counters.add("answers_total")
+                self.counters.answers.inc()
 
     def _free(self, seat: int) -> None:
         self.seats[seat], self.left[seat] = None, True
@@ -144,7 +144,7 @@ class Seating(Worker):
             reason = "stop"
         elif reason and len(tokens) >= job.settings.max_new_tokens and tokens[-1] not in self.slots.program.rules.ends:
             reason = "length"
-        self.counters.add("completion_tokens_total", len(tokens) - seated.count)
+        self.counters.completion_tokens.inc(len(tokens) - seated.count)
         seated.count = len(tokens)
         if reason is None and not job.streams:
             return False

@@ -172,6 +172,20 @@ def test_tokenizers_that_lack_something(tokenizer_dir: Path, tmp_path: Path) -> 
             ChatTemplate.of(load_tokenizer(folder), OMNILMM.speech, folder)
 
 
+def test_another_system_text(tokenizer_dir: Path, tmp_path: Path) -> None:
+    """Where a template has no place for one, there is none: not silently another prompt."""
+    turns = (Turn("user", "hi"),)
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "a", tokenizer_dir))
+    template = ChatTemplate.of(tokenizer, OMNILMM.speech, tmp_path)
+    text = template.with_system("Be short.").render_prompt(turns, image=True)
+    assert text == template.render_prompt(turns, image=True).replace(OMNILMM.speech.system, "Be short.")
+    silent = write_tokenizer(tmp_path / "b", tokenizer_dir, chat=changed("== 'system'", "== 'nobody'"))
+    template = ChatTemplate.of(load_tokenizer(silent), Speech(), silent)
+    assert template.with_system("") == template
+    with pytest.raises(BadRow, match="leaves out the system message"):
+        template.with_system("Be short.")
+
+
 @pytest.mark.parametrize("processor", [None, "<s> $A", "$A </s>", "<s> $A </s>"])
 @pytest.mark.parametrize("writes_bos", [True, False])
 def test_fast_tokenizers_are_read_as_transformers_reads_them(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlaifv_jax.data.conversation import get_conversation
+from rlaifv_jax.data.conversation import NAMED, get_conversation
 from rlaifv_jax.data.templates import TEMPLATES, Turn
 from rlaifv_jax.errors import UserError
 
@@ -27,6 +27,16 @@ def test_turns_follow_the_end_token_without_a_blank():
     turns = (Turn("user", "One?"), Turn("assistant", "Yes."), Turn("user", "Two?"))
     text = TEMPLATES["llava_v1"].render(turns, "No.", image=True)
     assert text.endswith(" USER: <image>\nOne? ASSISTANT: Yes.</s>USER: Two? ASSISTANT: No.</s>")
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_another_system_text(name):
+    template, turns = get_conversation(name), (Turn("user", "One?"),)
+    other = template.with_system("Be short.")
+    text = other.render_prompt(turns, image=True)
+    own = template.system.removeprefix("<|im_start|>system\n")
+    assert template.render_prompt(turns, image=True) == text.replace("Be short.", own) != text
+    assert (other.name, type(other)) == (name, type(template))
 
 
 def test_an_unknown_name_lists_the_known_ones():

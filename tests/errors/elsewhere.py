@@ -144,7 +144,7 @@ NOT_TRIGGERED: dict[str, tuple[str, ...]] = {
         "rlaifv_jax/report/hallucination.py: {file} has no list of rounds; restore it, or move it aw",
         "rlaifv_jax/serve.py: --api-key-file {file} is empty; write the key into it",
         "rlaifv_jax/serve.py: --allow-local-images: {given.allow_local_images} is no directory; name",
-        "rlaifv_jax/serve.py: rlaifv_jax.serve needs uvicorn and starlette: pip install 'rlaifv-jax[",
+        "rlaifv_jax/serve.py: rlaifv_jax.serve needs {library}, which is not here: pip install 'rlai",
         "rlaifv_jax/serve.py: --host {host} --port {port} cannot be had: {reason}; choose another",
         "rlaifv_jax/serve.py: --api-key-file {file} cannot be read ({error}); give a text file",
         "rlaifv_jax/serve.py: --{name.replace('_', '-')} is {getattr(given, name)}; it must be above",

@@ -56,6 +56,25 @@ def test_the_chat_command_s_answers(server: Running, chat: Chat) -> None:
     assert again.choices[0].message.content == wanted
 
 
+def test_a_system_message(server: Running, chat: Chat) -> None:
+    """The one that the template has changes nothing; another one does, and is counted."""
+    how = {"temperature": 0, "max_tokens": 20}
+    plain = server.ask(question(), **how)
+    text = chat.speaker.prompter.template.system
+    for content in (text, [{"type": "text", "text": text}]):
+        same = server.ask([{"role": "system", "content": content}, *question()], **how)
+        assert same.choices[0].message.content == plain.choices[0].message.content
+        assert same.usage.prompt_tokens == plain.usage.prompt_tokens
+    other = server.ask([{"role": "developer", "content": "what ?"}, *question()], **how, logprobs=True)
+    assert other.usage.prompt_tokens < plain.usage.prompt_tokens
+    chat.speaker.prompter.template = chat.speaker.prompter.template.with_system("what ?")
+    try:
+        expected = chat.chat(pictures(2)[1], QUESTIONS[1], num_beams=1, max_new_tokens=20)
+    finally:
+        chat.speaker.prompter.template = chat.speaker.prompter.template.with_system(text)
+    assert other.choices[0].message.content == expected
+
+
 def test_counts_and_log_probabilities(server: Running) -> None:
     reply = server.ask(question(), temperature=0, max_tokens=12, logprobs=True, top_logprobs=5)
     (choice,) = reply.choices
@@ -173,6 +192,11 @@ def test_what_is_refused(server: Running, request_: dict[str, Any], status: int,
         ([("user", "")], "neither an image nor a question"),
         ([("assistant", "x")], "messages[0].role"),
         ([("user", "x"), ("user", "y")], "messages[1].role"),
+        ([("system", "x")], "the last one must be the user's"),
+        ([("system", "x"), ("assistant", "y")], "messages[1].role"),
+        ([("user", "x"), ("system", "y")], "messages[1].role"),
+        ([("system", question()[0]["content"]), ("user", "x")], "messages[0].content[0].image_url.url: one picture"),
+        ([("system", "x" * 500_000), ("user", "x")], "far more positions"),
         ([("user", "x"), ("assistant", "y")], "the last one must be the user's"),
         (
             [("user", "x"), ("assistant", "y"), ("user", question()[0]["content"])],

@@ -68,7 +68,7 @@ def test_neutral_values_and_nothing_near_them() -> None:
         ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"),
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages[0].name"),
