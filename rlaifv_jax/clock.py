@@ -9,8 +9,19 @@ import jax
 import numpy as np
 from etils import epath
 
-STARTED = time.time()  # of this process: the file is imported where a command begins
+_started = time.time()  # of this process: the file is imported where a command begins
 SLOW = 0.05  # share of a step that the slowest host waits for data, above which a person should know
+
+
+def started() -> float:
+    """When this process started, or what it does now, see `start_again`; seconds since 1970."""
+    return _started
+
+
+def start_again() -> None:
+    """A run begins in a process that has done something else before."""
+    global _started
+    _started = time.time()
 
 
 def first_start(output_dir: epath.Path) -> float:
@@ -18,8 +29,8 @@ def first_start(output_dir: epath.Path) -> float:
     file = output_dir / "started.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not there, or torn by a kill
         return float(json.loads(file.read_text())["time"])
-    file.write_text(json.dumps({"time": STARTED}))
-    return STARTED
+    file.write_text(json.dumps({"time": _started}))
+    return _started
 
 
 class Clock:

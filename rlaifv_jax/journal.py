@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from rlaifv_jax import flops, parallel
 from rlaifv_jax.cli import say
-from rlaifv_jax.clock import STARTED, Clock, first_start, memory
+from rlaifv_jax.clock import Clock, first_start, memory, started
 from rlaifv_jax.data.batch import Batch
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.job import trained_parts
@@ -59,7 +59,7 @@ class Journal:
             self.log = RunLog(run.output_dir, start, run.config.wandb, resolved)
         lines = [json.loads(line) for line in self.log.timing.lines[-1:]] if self.log else []
         useful = lines[0].get("useful_seconds", 0.0) if lines else 0.0
-        self.clock = Clock(first_start(run.output_dir) if self.main else STARTED, useful)
+        self.clock = Clock(first_start(run.output_dir) if self.main else started(), useful)
 
     def watch(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
         """The batches. Asks the other processes before each step (see Stop) and tells what it has waited."""

@@ -183,9 +183,14 @@ class Round:
         self._step("feedback", self.stages.judge)
 
     def train(self) -> None:
+        from rlaifv_jax.clock import start_again
         from rlaifv_jax.train import train
 
-        self._step("train", lambda: train(self.training()))
+        def begin() -> None:
+            start_again()
+            train(self.training())
+
+        self._step("train", begin)
 
     def measure(self) -> None:
         """Every checkpoint that is not measured yet."""

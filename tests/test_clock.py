@@ -1,17 +1,28 @@
 import json
+import time
 
 import numpy as np
 from etils import epath
 
-from rlaifv_jax.clock import STARTED, Clock, first_start
+from rlaifv_jax.clock import Clock, first_start, start_again, started
 
 
 def test_the_first_start_is_kept(tmp_path):
-    assert first_start(epath.Path(tmp_path)) == STARTED
+    assert first_start(epath.Path(tmp_path)) == started()
     (tmp_path / "started.json").write_text(json.dumps({"time": 5.0}))
     assert first_start(epath.Path(tmp_path)) == 5.0
     (tmp_path / "started.json").write_text('{"ti')
-    assert first_start(epath.Path(tmp_path)) == STARTED
+    assert first_start(epath.Path(tmp_path)) == started()
+
+
+def test_a_run_that_begins_later_in_a_process(tmp_path):
+    """Rounds train one after the other: what came before is not the time of the later one."""
+    before, first = time.time(), first_start(epath.Path(tmp_path))
+    start_again()
+    assert first < before <= started() <= time.time()
+    assert first_start(epath.Path(tmp_path)) == first
+    (tmp_path / "later").mkdir()
+    assert first_start(epath.Path(tmp_path / "later")) == started()
 
 
 def test_a_line_tells_who_makes_the_others_wait():

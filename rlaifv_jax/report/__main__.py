@@ -8,7 +8,7 @@ question answered before and after, pairs and why others were dropped, config, h
 be in progress.
 
     html   RUN_DIR/report.html, everything in it          md   RUN_DIR/report.md, and report.png beside it
-    png    RUN_DIR/report.png, the charts alone
+    png    RUN_DIR/report.png, the main charts in one figure
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rlaifv_jax.cli import guard
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.places import refused
 
-FORMATS = ("html", "md", "png")
+SUFFIXES = {"html": (".html", ".htm"), "md": (".md", ".markdown"), "png": (".png",)}
 
 
 def write_report(directory: str, form: str = "html", output: str = "") -> str:
@@ -37,6 +37,8 @@ def write_report(directory: str, form: str = "html", output: str = "") -> str:
 
     contents = read(find(directory))
     file = epath.Path(output or epath.Path(directory) / f"report.{form}")
+    if file.suffix.lower() not in SUFFIXES[form]:
+        raise UserError(f"--output is {file}, and --format {form} is written; name it *.{form}, or change --format")
     picture = file if form == "png" else file.with_suffix(".png")
     if form == "png" and not contents.figure:
         raise UserError(f"{directory}: there is nothing to draw; --format html or md says what there is")
@@ -60,7 +62,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("directory", metavar="RUN_DIR")
-    parser.add_argument("--format", choices=FORMATS, default="html", help="default: html")
+    parser.add_argument("--format", choices=tuple(SUFFIXES), default="html", help="default: html")
     parser.add_argument("--output", default="", metavar="FILE", help="default: RUN_DIR/report.FORMAT")
     return parser.parse_args(arguments)
 

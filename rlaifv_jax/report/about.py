@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,14 @@ from rlaifv_jax.config_keys import flat_config
 from rlaifv_jax.data.faults import REASONS
 from rlaifv_jax.machines import read_machines
 from rlaifv_jax.records.shards import MANIFEST
+from rlaifv_jax.report.charts import percent
 from rlaifv_jax.report.curves import Column
 from rlaifv_jax.report.feedback import Feedback
 from rlaifv_jax.report.find import Place
+from rlaifv_jax.report.hallucination import Account
 from rlaifv_jax.report.reading import Json, read_lines, read_object
 
+SET_BY_ROUNDS = ("model.path", "data.path", "output_dir", "seed")  # in the config of training, round by round
 VERSIONED = ("divide", "question", "score", "pairs")  # stages whose manifests name versions
 
 
@@ -50,15 +53,25 @@ def configs(runs: Sequence[Place], rounds: Sequence[Place]) -> list[Config]:
         found = [(place, read_object(file)) for place, file in files if file.exists()]
         defaults, name = base.get_config().to_dict(), "base.py"
     plain = flat_config(json.loads(json.dumps(defaults)))
+    own = {f"training.{key}" for key in SET_BY_ROUNDS} if rounds else set()
     return [
-        Config(place.name, name, list(_changed(plain, flat_config(config))), json.dumps(config, indent=2))
+        Config(
+            place.name,
+            name,
+            list(_changed(plain, flat_config(config), own)),
+            json.dumps(config, indent=2),
+        )
         for place, config in found
         if isinstance(config, dict)
     ]
 
 
-def _changed(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _changed(
+    defaults: Mapping[str, Any], config: Mapping[str, Any], skipped: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
     for key, value in config.items():
+        if key in skipped:
+            continue
         if key not in defaults:
             yield key, _value(value), "–"
         elif value != defaults[key]:
@@ -129,32 +142,31 @@ def _joined(values: Any) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values if value not in (None, "")))
 
 
-def time_of_rounds(rounds: Sequence[Json]) -> Table | None:
+def time_of_rounds(rounds: Sequence[Account]) -> Table | None:
     """Seconds of every step."""
-    steps = list(dict.fromkeys(step for account in rounds for step in account.get("seconds") or {}))
+    seconds = {account.name: account.values.get("seconds") or {} for account in rounds}
+    steps = list(dict.fromkeys(step for each in seconds.values() for step in each))
     if not steps:
         return None
-    rows = []
-    for number, account in enumerate(rounds, 1):
-        seconds = account.get("seconds") or {}
-        rows.append(
-            [f"round {number}", *(duration(seconds.get(step)) for step in steps), duration(sum(seconds.values()))]
-        )
+    rows = [
+        [name, *(duration(each.get(step)) for step in steps), duration(sum(each.values()))]
+        for name, each in seconds.items()
+    ]
     return Table(["", *steps, "together"], rows)
 
 
 def time_of_training(runs: Sequence[tuple[Place, Mapping[str, Column]]]) -> Table | None:
     """Where the wall time of every training run went, and its speed."""
     known: dict[str, Any] = {
-        "steps": lambda columns: _largest(columns, "step", "{:,.0f}"),
+        "steps": lambda columns: _largest(columns, "step", "{:,.0f}".format),
         "wall time": lambda columns: duration(_end(columns, "seconds_since_first_start")),
         "in steps": lambda columns: duration(_end(columns, "useful_seconds")),
-        "goodput": lambda columns: _last(columns, "goodput", "{:.1%}"),
+        "goodput": lambda columns: _last(columns, "goodput", percent),
         "checkpoints": lambda columns: duration(_sum(columns, "checkpoint_seconds")),
         "evaluations": lambda columns: duration(_sum(columns, "evaluation_seconds")),
-        "tokens a second": lambda columns: _median(columns, "tokens_per_second", "{:,.0f}"),
-        "MFU": lambda columns: _median(columns, "mfu", "{:.1%}"),
-        "most memory": lambda columns: _largest(columns, "hbm_peak_gib", "{:.1f} GiB"),
+        "tokens a second": lambda columns: _median(columns, "tokens_per_second", "{:,.0f}".format),
+        "MFU": lambda columns: _median(columns, "mfu", percent),
+        "most memory": lambda columns: _largest(columns, "hbm_peak_gib", "{:.1f} GiB".format),
     }
     rows = [[place.name, *(tell(columns) for tell in known.values())] for place, columns in runs if columns]
     told = [number for number in range(len(known)) if any(row[number + 1] != "–" for row in rows)]
@@ -172,16 +184,16 @@ def _sum(columns: Mapping[str, Column], name: str) -> float | None:
     return float(np.nansum(columns[name][1])) if name in columns else None
 
 
-def _last(columns: Mapping[str, Column], name: str, form: str) -> str:
-    return form.format(columns[name][1][-1]) if name in columns else "–"
+def _last(columns: Mapping[str, Column], name: str, form: Callable[[float], str]) -> str:
+    return form(columns[name][1][-1]) if name in columns else "–"
 
 
-def _median(columns: Mapping[str, Column], name: str, form: str) -> str:
-    return form.format(np.nanmedian(columns[name][1])) if name in columns else "–"
+def _median(columns: Mapping[str, Column], name: str, form: Callable[[float], str]) -> str:
+    return form(np.nanmedian(columns[name][1])) if name in columns else "–"
 
 
-def _largest(columns: Mapping[str, Column], name: str, form: str) -> str:
-    return form.format(np.nanmax(columns[name][1])) if name in columns else "–"
+def _largest(columns: Mapping[str, Column], name: str, form: Callable[[float], str]) -> str:
+    return form(np.nanmax(columns[name][1])) if name in columns else "–"
 
 
 def duration(seconds: float | None) -> str:

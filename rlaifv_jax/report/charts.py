@@ -95,6 +95,11 @@ def shown(value: float) -> str:
     return text.replace("-", "−")
 
 
+def percent(share: float) -> str:
+    """One place behind the point."""
+    return f"{100 * share:.1f} %"
+
+
 def evenly(count: int, most: int) -> list[int]:
     """At most so many of 0 … count - 1, the first and the last among them."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))}) if count else []

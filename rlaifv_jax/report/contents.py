@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rlaifv_jax.report import about, evaluations, hallucination
 from rlaifv_jax.report.about import Config, Table, duration
-from rlaifv_jax.report.charts import Chart, shown
+from rlaifv_jax.report.charts import Chart, percent, shown
 from rlaifv_jax.report.curves import Column, curves, read_columns
 from rlaifv_jax.report.feedback import (
     Feedback,
@@ -16,10 +16,11 @@ from rlaifv_jax.report.feedback import (
     read_feedback,
 )
 from rlaifv_jax.report.find import Found, Place
-from rlaifv_jax.report.hallucination import KNOWN, Measured
+from rlaifv_jax.report.hallucination import KNOWN, Account, Measured
 from rlaifv_jax.report.reading import Json, is_number, read_object
 from rlaifv_jax.report.samples import Comparison, Finder, Sample, compare, pair_samples
 
+Columns = Mapping[str, Column]  # of a run
 MOST_RUNS = 8  # curves in a chart
 
 
@@ -123,10 +124,10 @@ def _questions(states: Sequence[Json]) -> list[str]:
     return [file for pair in files for file in pair if file]
 
 
-def _lead(runs: Sequence[tuple[Place, Mapping[str, Column]]], rounds: Sequence[Json], metrics: Sequence[object]) -> str:
+def _lead(runs: Sequence[tuple[Place, Columns]], rounds: Sequence[Account], metrics: Sequence[object]) -> str:
     parts = []
     if rounds:
-        done = sum("chosen" in account for account in rounds)
+        done = sum("chosen" in account.values for account in rounds)
         parts.append(
             f"{done} round{'s' * (done != 1)} done" + (f", {len(rounds) - done} under way" * (done < len(rounds)))
         )
@@ -142,8 +143,8 @@ def _lead(runs: Sequence[tuple[Place, Mapping[str, Column]]], rounds: Sequence[J
 
 
 def _tiles(
-    runs: Sequence[tuple[Place, Mapping[str, Column]]],
-    rounds: Sequence[Json],
+    runs: Sequence[tuple[Place, Columns]],
+    rounds: Sequence[Account],
     checkpoints: Sequence[Measured],
     summary: Json,
 ) -> list[Tile]:
@@ -155,13 +156,13 @@ def _tiles(
             continue
         if len(stages) > 1 and all(is_number(values.get(name)) for _, values in stages):
             (_, before), *_, (_, after) = stages
-            beside = f"held out, after {stages[-1][0].replace('_', ' ')}; {_percent(before[name])} before"
-            tiles.append(Tile(title, _percent(after[name]), beside))
+            beside = f"held out, after {stages[-1][0].replace('_', ' ')}; {percent(before[name])} before"
+            tiles.append(Tile(title, percent(after[name]), beside))
         elif chosen and name in chosen[-1].values:
-            tiles.append(Tile(title, _percent(chosen[-1].values[name]), chosen[-1].name))
+            tiles.append(Tile(title, percent(chosen[-1].values[name]), chosen[-1].name))
     columns = runs[-1][1] if runs else {}
     for name, title, form in (
-        ("rewards_train/accuracies", "Reward accuracy", _percent),
+        ("rewards_train/accuracies", "Reward accuracy", percent),
         ("rewards_train/margins", "Reward margin", shown),
         ("loss", "Loss", shown),
     ):
@@ -170,19 +171,15 @@ def _tiles(
             last = values[max(0, len(values) - 10) :]
             beside = f"mean of the last {len(last)} lines" + (f", {runs[-1][0].name}" if len(runs) > 1 else "")
             tiles.append(Tile(title, form(float(last[last == last].mean())) if (last == last).any() else "–", beside))
-    seconds = sum(sum((account.get("seconds") or {}).values()) for account in rounds)
+    seconds = sum(sum((account.values.get("seconds") or {}).values()) for account in rounds)
     if seconds:
         tiles.append(Tile("Time", duration(seconds), f"in {len(rounds)} rounds"))
     elif "seconds_since_first_start" in columns:
         beside = "since the first start"
         if "goodput" in columns:
-            beside += f"; goodput {_percent(float(columns['goodput'][1][-1]))}"
+            beside += f"; goodput {percent(float(columns['goodput'][1][-1]))}"
         tiles.append(Tile("Time", duration(float(columns["seconds_since_first_start"][1][-1])), beside))
     return tiles
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _checkpoints(checkpoints: Sequence[Measured]) -> Table | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from etils import epath
 
@@ -11,6 +11,9 @@ from rlaifv_jax.errors import UserError
 # Folders of a run that hold no other run, and may be large.
 INSIDE = ("cache", "checkpoints", "parts", "pictures", "profile", "reference", "tensorboard", "weights")
 DEEPEST, MOST = 6, 5000  # folders within each other, and in all
+# Names of files, which need not be asked whether they are folders; other names may have a dot in them.
+FILES = re.compile(r"\.(bin|html|jpe?g|jsonl?|lock|log|md|model|np[yz]|parquet|png|pt|py|safetensors|txt)", re.I)
+ROUND = re.compile(r"(?:(?P<of>.*)/)?round_(?P<round>\d+)(?:/(?:measured|train/weights)/(?P<step>\d+)|/train)?")
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,13 @@ def find(directory: str) -> Found:
             f"{directory} is no run: neither metrics.jsonl (training), state.json (rounds), score/ or pairs/ "
             "(feedback) nor scores.json (evaluation) is there or below; name a run's output_dir"
         )
+    _name(found)
     found.demo = (root / ".demo").exists() and (root / "summary.json").exists()
     return found
 
 
 def _look(found: Found, directory: epath.Path) -> None:
-    place = Place(name_of(str(directory.relative_to(found.root)), found.root.name), directory)
+    place = Place(str(directory.relative_to(found.root)), directory)
     if (directory / "metrics.jsonl").exists():
         found.runs.append(place)
     if (directory / "state.json").exists():
@@ -73,10 +77,21 @@ def _look(found: Found, directory: epath.Path) -> None:
         found.feedback.append(place)
 
 
-def name_of(path: str, otherwise: str) -> str:
-    """A place below the report's directory, for people: rounds/round_2/measured/14 is 'round 2, step 14'."""
-    if named := re.search(r"(?:^|/)round_(\d+)(?:/(?:measured|train/weights)/(\d+)|/train)?$", path):
-        return f"round {named[1]}" + (f", step {named[2]}" if named[2] else "")
+def _name(found: Found) -> None:
+    """Names instead of paths; with those of their folders where rounds lie in several."""
+    kinds = (found.runs, found.rounds, found.feedback, found.evaluations)
+    rounds = [named["of"] for kind in kinds for place in kind if (named := ROUND.fullmatch(place.name))]
+    several = len(found.rounds) > 1 or len(set(rounds)) > 1
+    for kind in kinds:
+        kind[:] = [replace(place, name=name_of(place.name, found.root.name, several)) for place in kind]
+
+
+def name_of(path: str, otherwise: str, several: bool = False) -> str:
+    """A place below the report's directory, for people: rounds/round_2/measured/14 is 'round 2, step 14', of several
+    'rounds, round 2, step 14'."""
+    if named := ROUND.fullmatch(path):
+        parts = [named["of"] if several else "", f"round {named['round']}", named["step"] and f"step {named['step']}"]
+        return ", ".join(filter(None, parts))
     return otherwise if path == "." else path
 
 
@@ -94,7 +109,7 @@ def _walk(directory: epath.Path, depth: int) -> Iterator[epath.Path]:
 
 
 def _is_skipped(path: epath.Path) -> bool:
-    return path.name in INSIDE or path.name.startswith(".") or bool(path.suffix)
+    return path.name in INSIDE or path.name.startswith(".") or bool(FILES.fullmatch(path.suffix))
 
 
 def _in_order(path: epath.Path) -> list[tuple[int, str]]:

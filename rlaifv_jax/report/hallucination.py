@@ -27,17 +27,27 @@ INTERVAL = "Bars: 95 % of Wilson's interval over {} answers; they tell nothing o
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A checkpoint of a round and its numbers. chosen: whether the next round starts from it."""
+class Account:
+    """What state.json tells of a round. name: 'round 2', behind that of its folder where rounds lie in several."""
 
-    round: int
+    name: str
+    values: Json
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A checkpoint of a round and its numbers. round: its name. series: its place among all rounds, from 0. chosen:
+    whether the next round starts from it."""
+
+    round: str
+    series: int
     step: str
     values: Mapping[str, float]
     chosen: bool
 
     @property
     def name(self) -> str:
-        return f"round {self.round}, step {self.step}"
+        return f"{self.round}, step {self.step}"
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:
@@ -48,7 +58,7 @@ def wilson(share: float, count: float) -> tuple[float, float]:
     return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
 
 
-def read_rounds(found: Found) -> list[Json]:
+def read_rounds(found: Found) -> list[Account]:
     """The accounts of all rounds. Raises `UserError` where state.json is damaged."""
     rounds = []
     for place in found.rounds:
@@ -56,16 +66,17 @@ def read_rounds(found: Found) -> list[Json]:
         state = read_object(file)
         if not isinstance(state.get("rounds"), list) or not all(isinstance(one, dict) for one in state["rounds"]):
             raise UserError(f"{file} has no list of rounds; restore it, or move it away")
-        rounds += state["rounds"]
+        of = f"{place.name}, " if len(found.rounds) > 1 else ""
+        rounds += [Account(f"{of}round {number}", values) for number, values in enumerate(state["rounds"], 1)]
     return rounds
 
 
-def measured(rounds: Sequence[Json]) -> list[Measured]:
+def measured(rounds: Sequence[Account]) -> list[Measured]:
     """Every checkpoint that has numbers, in order."""
     return [
-        Measured(number, step, values, str(account.get("chosen")) == step)
-        for number, account in enumerate(rounds, 1)
-        for step, values in sorted((account.get("measured") or {}).items(), key=lambda item: int(item[0]))
+        Measured(account.name, series, step, values, str(account.values.get("chosen")) == step)
+        for series, account in enumerate(rounds)
+        for step, values in sorted((account.values.get("measured") or {}).items(), key=lambda item: int(item[0]))
         if isinstance(values, dict) and all(map(is_number, values.values()))
     ]
 
@@ -80,13 +91,14 @@ def by_checkpoint(checkpoints: Sequence[Measured]) -> list[Chart]:
 def _checkpoints(name: str, checkpoints: Sequence[Measured]) -> Chart:
     title, of_answers, main = KNOWN.get(name, (f"Selection's {name}", False, True))
     lines = []
-    for round in sorted({each.round for each in checkpoints}):
-        places = [place for place, each in enumerate(checkpoints) if each.round == round]
+    for round, series in dict.fromkeys((each.round, each.series) for each in checkpoints):
+        places = [place for place, each in enumerate(checkpoints) if each.series == series]
         values = [checkpoints[place].values[name] for place in places]
         counts = [checkpoints[place].values.get("answers", 0) for place in places] if of_answers else []
-        lines.append(_line(f"round {round}", places, values, counts, round - 1))
-    several = len({each.round for each in checkpoints}) > 1
-    ticks = [f"{f'{each.round}: ' if several else ''}{each.step}{' ★' if each.chosen else ''}" for each in checkpoints]
+        lines.append(_line(round, places, values, counts, series))
+    several = len(lines) > 1
+    heads = [f"{each.round.replace('round ', '')}: " if several else "" for each in checkpoints]
+    ticks = [f"{head}{each.step}{' ★' * each.chosen}" for head, each in zip(heads, checkpoints, strict=True)]
     answers = {int(each.values["answers"]) for each in checkpoints if "answers" in each.values}
     note = f"{'Round: step' if several else 'Step'}; ★ is the checkpoint that was chosen."
     if lines[0].low is not None:
@@ -104,6 +116,8 @@ def stages(summary: Json) -> list[Chart]:
             values = [float(each[name]) for each in models.values()]
             line = _line("models", range(len(models)), values, [count] * len(values) if of_answers else [], 0, "points")
             note = INTERVAL.format(count) if of_answers else f"Of {count} held-out scenes."
+            if best := [each for each in models if each.startswith("best of")]:
+                note += f" Models write their likeliest answer; {best[0]}: chosen from as many that the first draws."
             charts.append(Chart(f"{title}, by model", "model", (line,), tuple(models), True, note, main))
     return charts
 
@@ -124,7 +138,10 @@ def best_of_n(summary: Json) -> list[Chart]:
         )
         for series, (way, values) in enumerate(ways)
     ]
-    note = f"The best of N answers that the starting model draws, {count} held-out scenes."
+    note = (
+        f"The best of N answers that the starting model draws, {count} held-out scenes. One that is drawn is not its "
+        "likeliest, which is what the charts by model show."
+    )
     return [Chart("Answers with a false claim, best of N", "N", tuple(lines), (), True, note, logarithmic=True)]
 
 

@@ -59,7 +59,7 @@ class Server:
             Route("/health", self.health),
             Route("/metrics", self.metrics),
         ]
-        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_such_route})
 
     # ---- around every request
 
@@ -114,6 +114,12 @@ class Server:
             ("uptime_seconds", "since the server began", lambda: time.time() - self.started),
         ):
             self.counters.watch(name, text, now)
+
+    async def _no_such_route(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        self.counters.requests.labels(error.status_code).inc()
+        message = f"{request.method} {request.url.path[:200]}: {error.detail}; /v1/chat/completions takes POST"
+        return JSONResponse(ApiError(error.status_code, message).body, error.status_code, error.headers)
 
     def _check_model(self, name: str) -> None:
         if name != self.options.name:
@@ -275,8 +281,3 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     finally:
         for task in tasks:
             task.cancel()
-
-
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse(ApiError(error.status_code, error.detail).body, error.status_code, error.headers)

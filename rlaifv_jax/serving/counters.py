@@ -28,7 +28,7 @@ class Counters:
         self.answers = self._counter("answers", "answers written to their end")
         self.cancelled = self._counter("answers_cancelled", "answers that nobody waited for any more")
         self.hits = self._counter("prefix_cache_hits", "prompts found in the prefix cache")
-        self.misses = self._counter("prefix_cache_misses", "prompts computed")
+        self.misses = self._counter("prefix_cache_misses", "prompts computed; those of beams aside")
         self.shared = self._counter("prefix_shared", "further answers to a prompt of the same request")
 
     def _counter(self, name: str, text: str) -> Counter:

@@ -51,7 +51,9 @@ class Sources:
             return fetch(url, self.most_bytes, self.seconds)
         if scheme == "file" and self.folder:
             return _local(url, self.folder, self.most_bytes)
-        raise ValueError("a data: URL in base64 is needed (data:image/png;base64,…)")
+        others = [*(["http(s): URLs"] if self.web else []), *(["file: URLs"] if self.folder else [])]
+        also = f"; {' and '.join(others)} are taken, too" if others else ""
+        raise ValueError(f"a data: URL in base64 is needed (data:image/png;base64,…){also}")
 
 
 def _inline(url: str, most: int) -> bytes:

@@ -9,7 +9,7 @@ rlaifv_jax.feedback: then every two answers to a question are shown, with their 
 did not. Search, filters and order stand in the address, and so does every pair. Large sets are read as far as a page
 needs.
 
-Keys: j and k go on and back, / searches, left and right turn pages.
+Keys: j and k go on and back, / searches, left and right turn pages of the list, and of a pair go to its neighbours.
 """
 
 import argparse

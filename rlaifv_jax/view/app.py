@@ -81,13 +81,15 @@ class View:
             self._shown(self._set.entry(address)) | {"link": self._link(address, query, start + place)}
             for place, address in enumerate(addresses)
         ]
-        pages = math.ceil(found.known / PAGE) if found.done else None
+        count = self._count(found)
+        pages = None if count is None else math.ceil(count / PAGE)
         return self._page(
             "view_list.html.j2",
             query=query,
             default=Query.of({}, self._default),
             entries=entries,
             found=found,
+            count=count,
             start=start,
             page=page,
             pages=pages,
@@ -103,7 +105,7 @@ class View:
         address = self._set.from_id(request.path_params["id"])
         entry = self._set.entry(address)
         query, at = self._query(request), _whole(request, "at", -1)
-        before = after = None
+        before = after = count = None
         if at < 0 and self._set.count is not None and not query.asks:
             at = address
         if at >= 0:
@@ -113,6 +115,7 @@ class View:
             if at - first < len(near) and near[at - first] == address:  # a link may be older than the data
                 before = self._link(near[0], query, at - 1) if at else None
                 after = self._link(near[-1], query, at + 1) if len(near) > at - first + 1 else None
+                count = self._count(found)
         siblings = [self._shown(one) for one in self._set.siblings(address)]
         page = f"/?{query.address(page=max(at, 0) // PAGE + 1)}#pair-{self._set.to_id(address)}"
         return self._page(
@@ -122,6 +125,7 @@ class View:
             siblings=siblings,
             list=page,
             place=at + 1 if at >= 0 else None,
+            count=count,
             before=before,
             after=after,
         )
@@ -154,6 +158,13 @@ class View:
             while len(self._searches) > SEARCHES:
                 self._searches.popitem(last=False)
             return found
+
+    def _count(self, found: Found) -> int | None:
+        """How many a search finds, where that is known before all of them are looked at."""
+        if found.done:
+            return found.known
+        query = found.query
+        return self._set.fates.get(query.show) if query == Query(show=query.show) else None
 
     def _link(self, address: int, query: Query, at: int) -> str:
         return f"/pair/{self._set.to_id(address)}?{query.address(at=at)}"

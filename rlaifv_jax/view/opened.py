@@ -1,5 +1,6 @@
 """From a path to the set that it names."""
 
+import glob
 import os
 
 from rlaifv_jax.data.tables import HUB_ID
@@ -22,5 +23,10 @@ def open_set(path: str, images: str | None = None) -> Set:
     if HUB_ID.fullmatch(path) and not os.path.exists(path) and not path.endswith((".parquet", ".json", ".jsonl")):
         raise UserError(
             f"there is no {path}; a dataset of the hub is downloaded first: hf download --repo-type dataset {path}"
+        )
+    if not (is_remote(path) or os.path.exists(path) or glob.has_magic(path)):
+        raise UserError(
+            f"there is no {path}; give pairs (Parquet, JSONL, a directory or glob of it) or the output_dir of "
+            "rlaifv_jax.feedback, which of rounds is their round_1, round_2, …"
         )
     return TableSet(path, images)

@@ -96,6 +96,8 @@ def write_data(folder: Path) -> None:
     for name in ("held_out.jsonl", "q.jsonl"):
         link(folder / name, asked / "questions.jsonl")
     Image.open(next((asked / "pictures").iterdir())).convert("RGB").save(folder / "photo.jpg")
+    (folder / "out/demo/pictures").mkdir(parents=True)
+    shutil.copy(next((asked / "pictures").iterdir()), folder / "out/demo/pictures/feedback-000000.png")
     shutil.copy(MODELS.parent / "check.txt", folder / "check.txt")
     write_answers(folder / "chain")
     for file in (folder / "chain").iterdir():

@@ -57,7 +57,7 @@ def test_a_training_run(tmp_path: Path) -> None:
     assert found.configs[0].changed == [("model.path", EVIL, "empty"), ("optim.lr", "0.0001", "5e-07")]
     assert found.bad_rows
     assert found.bad_rows.rows[0][1] == "2"
-    assert dict(zip(*(found.times[0][1].heading, found.times[0][1].rows[0]), strict=True))["goodput"] == "45.0%"
+    assert dict(zip(*(found.times[0][1].heading, found.times[0][1].rows[0]), strict=True))["goodput"] == "45.0 %"
 
 
 def test_rounds(tmp_path: Path) -> None:
@@ -87,6 +87,35 @@ def test_rounds(tmp_path: Path) -> None:
     assert found.evaluations.rows[0][4] == "8.00 to 12.00"
     assert EVIL not in page
     assert "<script" not in page
+
+
+def test_rounds_of_several_places_are_kept_apart(tmp_path: Path) -> None:
+    """By folder, also where its name has a dot; and no number of one stands beside the name of the other."""
+    for name in ("llava-v1.5", "b"):
+        runs.rounds(tmp_path / name)
+        for number in (1, 2):
+            runs.training(tmp_path / name / f"round_{number}" / "train")
+    found = read(find(str(tmp_path)))
+    both = [f"{name}, round {number}" for name in ("b", "llava-v1.5") for number in (1, 2)]
+    assert list(found.legend) == both
+    assert [[row[0] for row in table.rows] for _, table in found.times] == [both, both]
+    assert found.checkpoints
+    assert found.checkpoints.rows[-1][0] == "llava-v1.5, round 2, step 10, chosen"
+    chart = found.hallucination[0]
+    assert [line.label for line in chart.lines] == both
+    assert [line.series for line in chart.lines] == [0, 1, 2, 3]
+    assert chart.places[-1] == "llava-v1.5, 2: 10 ★"
+    assert found.lead.startswith("4 rounds done")
+    alone = read(find(str(tmp_path / "b")))
+    assert list(alone.legend) == ["round 1", "round 2"]
+
+
+@pytest.mark.parametrize(("form", "name"), [("md", "x.png"), ("png", "x.svg"), ("html", "x.md"), ("md", "x")])
+def test_a_name_of_another_format(tmp_path: Path, form: str, name: str) -> None:
+    runs.training(tmp_path / "run")
+    with pytest.raises(UserError, match=rf"--output is .*{name}, and --format {form} is written; name it \*.{form}"):
+        write_report(str(tmp_path / "run"), form, str(tmp_path / name))
+    assert not (tmp_path / name).exists()
 
 
 def test_for_pull_requests_and_papers(tmp_path: Path) -> None:
