@@ -213,7 +213,7 @@ def test_the_command_serves_until_it_is_interrupted(path: Path) -> None:
     [
         (
             ["nothing.parquet"],
-            "error: there is no nothing.parquet; give pairs (Parquet, JSONL, a directory or glob of it) or the output_dir",
+            "error: there is no nothing.parquet; give pairs (Parquet, JSONL, a directory or glob of it)",
         ),
         (["DATA", "--port", "70000"], "error: --port is 70000; it must lie in 0 … 65535\n"),
         (["DATA", "--host", "no.such.host.invalid"], "error: cannot listen on no.such.host.invalid, port 0 ("),
