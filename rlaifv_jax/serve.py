@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from rlaifv_jax import cli
-from rlaifv_jax.errors import Stopped, UserError
+from rlaifv_jax.errors import UserError
 from rlaifv_jax.listening import bound, url
 from rlaifv_jax.sampling.flags import add_model_flags, check_counts, speaker_options
 
 KEY = "RLAIFV_API_KEY"  # in the environment
 MEBI = 1 << 20
+BACKLOG = 2048  # connections that nobody has taken yet, as uvicorn has it
 LIBRARIES = ("uvicorn", "starlette", "pydantic", "prometheus_client")
 
 
@@ -40,7 +41,7 @@ def serve(given: argparse.Namespace) -> None:
             raise UserError(f"rlaifv_jax.serve needs {library}, which is not here: pip install 'rlaifv-jax[serve]'")
     import uvicorn
 
-    signal.signal(signal.SIGTERM, _end_before)
+    signal.signal(signal.SIGTERM, _end_at_once)
     listener = listen(given.host, given.port)
     server = make_server(given, key)
     config = uvicorn.Config(
@@ -52,11 +53,12 @@ def serve(given: argparse.Namespace) -> None:
         server_header=False,
         timeout_graceful_shutdown=given.grace,
     )
-    where = url(listener.getsockname()[0], listener)
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn hears it, and raises it again when it has ended in order
-    cli.say(f"serving {server.options.name} at {where}/v1")
+    served = uvicorn.Server(config)
+    # uvicorn hears it from `started` on, and raises it again when it has ended in order.
+    signal.signal(signal.SIGTERM, lambda *_: None if served.started else _end_at_once())
+    cli.say(f"serving {server.options.name} at {url(listener.getsockname()[0], listener)}/v1")
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        served.run(sockets=[listener])
     finally:
         end(server)
     cli.say("ended")
@@ -100,20 +102,25 @@ def end(server: Any) -> None:
         thread.stop()
     for thread in (server.worker, server.beams):
         thread.join(5)
-    server.readers.shutdown(wait=False, cancel_futures=True)
+    for pool in (server.readers, server.fetchers):
+        pool.shutdown(wait=False, cancel_futures=True)
     if server.worker.is_alive() or server.beams.is_alive():
         sys.stderr.flush()
         os._exit(0)
 
 
-def _end_before(*_: Any) -> None:
-    raise Stopped("stopped by SIGTERM before it served", 0)
+def _end_at_once(*_: Any) -> None:
+    """An exception could be lost in whatever it falls into, and there is nothing to save."""
+    os.write(2, b"stopped by SIGTERM before it served\n")
+    os._exit(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """See `bound`. Raises `UserError`."""
+    """See `bound`; who comes now waits. Raises `UserError`."""
     try:
-        return bound(host, port)
+        found = bound(host, port)
+        found.listen(BACKLOG)  # two can be bound to one port, where neither listens
+        return found
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"--host {host} --port {port} cannot be had: {reason}; choose another") from None

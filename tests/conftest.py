@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,10 @@ def train_tokenizer(folder: Path, *, legacy: bool | None = True, vocab_size: int
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "special_tokens_map.json").write_text(json.dumps(names))
     return folder
+
+
+# A shell that starts the suite in its background has it ignore Ctrl-C, and so would all processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -105,7 +105,7 @@ class Functions(NamedTuple):
     advance: Any
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # of which each takes tens of MB
 def jitted(program: Program, mesh: Mesh) -> Functions:
     """Equal programs share what is compiled. Call and lower them within `jax.set_mesh(mesh)`."""
     where = state_shardings(program, mesh)

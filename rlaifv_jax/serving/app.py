@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -21,6 +22,7 @@ from rlaifv_jax.serving.counters import CONTENT_TYPE, Counters
 from rlaifv_jax.serving.jobs import Job, Lost, Piece
 from rlaifv_jax.serving.prompts import Prompts
 from rlaifv_jax.serving.protocol import ApiError, ChatRequest, parse
+from rlaifv_jax.serving.remote import Halt
 from rlaifv_jax.serving.replies import Reply, Vocabulary
 from rlaifv_jax.serving.seating import Seating
 
@@ -28,6 +30,8 @@ T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 GONE = 499  # status of who does not read it
+FETCHERS = 64  # pictures that are fetched at once
+SENDING = 30.0  # seconds for the body of a request
 DRAINED = 1 << 26  # bytes of a body that is too large that are read on, so that the client comes to read the refusal
 
 
@@ -52,6 +56,7 @@ class Server:
         self.inside, self.started = 0, time.time()
         self._watch()
         self.readers = ThreadPoolExecutor(2, "reader")  # pictures and texts; few, since pictures are large
+        self.fetchers = ThreadPoolExecutor(FETCHERS, "fetcher")  # which wait for others, and hold nobody else up
         routes = [
             Route("/v1/chat/completions", self._counted(self._guarded(self.chat)), methods=["POST"]),
             Route("/v1/models", self._counted(self._guarded(self.models))),
@@ -71,6 +76,8 @@ class Server:
                 response = JSONResponse(error.body, error.status, error.headers)
             except ClientDisconnect:
                 response = Response(status_code=GONE)
+            except asyncio.CancelledError:  # by uvicorn alone, when the time to finish is over
+                response = JSONResponse(ApiError(503, "the server ends").body, 503)
             self.counters.requests.labels(response.status_code).inc()
             return response
 
@@ -78,8 +85,9 @@ class Server:
 
     def _guarded(self, endpoint: Endpoint) -> Endpoint:
         async def guard(request: Request) -> Response:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-            if self.options.key and not hmac.compare_digest(given.encode(), self.options.key.encode()):
+            scheme, _, given = request.headers.get("authorization", "").strip().partition(" ")
+            same = hmac.compare_digest(given.strip().encode("latin-1"), self.options.key.encode())
+            if self.options.key and not (same and scheme.lower() == "bearer"):
                 raise ApiError(401, "the API key is wrong, or missing", None, "invalid_api_key")
             return await endpoint(request)
 
@@ -153,11 +161,15 @@ class Server:
 
     async def _body(self, request: Request) -> bytes:
         body, size, most = bytearray(), 0, self.options.most_body
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > most + DRAINED:
-                break
-            body = body + chunk if size <= most else bytearray()
+        try:
+            async with asyncio.timeout(SENDING):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > most + DRAINED:
+                        break
+                    body = body + chunk if size <= most else bytearray()
+        except TimeoutError:
+            raise ApiError(408, f"the body of the request took longer than {SENDING:g} seconds to come") from None
         if size > most:
             raise ApiError(413, f"the body is too large; at most {most} bytes are taken")
         return bytes(body)
@@ -173,6 +185,7 @@ class _Answering:
         self.deadline = self.begun + server.options.timeout
         self.pieces: asyncio.Queue[Piece | Lost] = asyncio.Queue()
         self.job: Job | None = None
+        self.halt = Halt()  # of what is fetched
         self.ended = False
 
     def end(self) -> None:
@@ -181,6 +194,7 @@ class _Answering:
             self.ended = True
             self.server.inside -= 1
             self.server.counters.seconds.observe(self.loop.time() - self.begun)
+            self.halt()
             if self.job:
                 self.job.cancelled = True
 
@@ -192,7 +206,11 @@ class _Answering:
 
     async def respond(self, asked: ChatRequest) -> Response:
         server = self.server
-        found = await self.loop.run_in_executor(server.readers, server.prompts.understand, asked)
+        prompts, fetched = server.prompts, None
+        if address := prompts.from_web(asked):
+            fetch = partial(prompts.sources.fetched, *address, self.halt)
+            fetched = await self.loop.run_in_executor(server.fetchers, fetch)
+        found = await self.loop.run_in_executor(server.readers, prompts.understand, asked, fetched)
         self.job = Job(
             found.prompt,
             found.settings,
@@ -253,6 +271,8 @@ class _Stream(StreamingResponse):
     async def __call__(self, *connection: Any) -> None:
         try:
             await super().__call__(*connection)
+        except asyncio.CancelledError:
+            pass  # see `_counted`; the stream ends where it is
         finally:
             self.end()
 

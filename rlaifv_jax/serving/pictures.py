@@ -13,7 +13,7 @@ from PIL import Image
 from rlaifv_jax.data import images
 from rlaifv_jax.data.faults import BadRow
 from rlaifv_jax.serving.protocol import ApiError
-from rlaifv_jax.serving.remote import fetch
+from rlaifv_jax.serving.remote import Halt, fetch
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,19 @@ class Sources:
     most_pixels: int
     seconds: float
 
-    def picture(self, url: str, field: str) -> Image.Image:
-        """RGB. field: of the request, for messages. Raises `ApiError`."""
+    def fetched(self, url: str, field: str, halt: Halt) -> bytes:
+        """What is at a URL of the web; `halt` ends it. field: of the request, for messages. Raises `ApiError`."""
         try:
-            data = self._bytes(url)
+            if not self.web:
+                raise ValueError("this server fetches nothing from the web; send the picture as a data: URL in base64")
+            return fetch(url, self.most_bytes, self.seconds, halt)
+        except ValueError as error:
+            raise ApiError(400, f"{field}: {error}", field) from None
+
+    def picture(self, url: str, field: str, fetched: bytes | None = None) -> Image.Image:
+        """RGB. fetched: what `url` had, if it is one of the web. Raises `ApiError`."""
+        try:
+            data = self._bytes(url) if fetched is None else fetched
             width, height = images.size(data)
             if width * height > self.most_pixels:
                 raise ValueError(f"{width}x{height} pixels; at most {self.most_pixels} are taken")
@@ -42,18 +51,18 @@ class Sources:
 
     def _bytes(self, url: str) -> bytes:
         """Raises ValueError, with a message for the client."""
-        scheme = url[:6].partition(":")[0].lower()
+        scheme = scheme_of(url)
         if scheme == "data":
             return _inline(url, self.most_bytes)
-        if scheme in ("http", "https"):
-            if not self.web:
-                raise ValueError("this server fetches nothing from the web; send the picture as a data: URL in base64")
-            return fetch(url, self.most_bytes, self.seconds)
         if scheme == "file" and self.folder:
             return _local(url, self.folder, self.most_bytes)
         others = [*(["http(s): URLs"] if self.web else []), *(["file: URLs"] if self.folder else [])]
         also = f"; {' and '.join(others)} are taken, too" if others else ""
         raise ValueError(f"a data: URL in base64 is needed (data:image/png;base64,…){also}")
+
+
+def scheme_of(url: str) -> str:
+    return url[:6].partition(":")[0].lower()
 
 
 def _inline(url: str, most: int) -> bytes:

@@ -12,7 +12,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.settings import COLDEST, Sampling
-from rlaifv_jax.serving.pictures import Sources
+from rlaifv_jax.serving.pictures import Sources, scheme_of
 from rlaifv_jax.serving.protocol import SYSTEM, ApiError, ChatRequest, ImagePart, TextPart
 
 TOO_LONG = "context_length_exceeded"
@@ -47,8 +47,13 @@ class Prompts:
     sources: Sources
     limits: Limits
 
-    def understand(self, request: ChatRequest) -> Understood:
-        """Raises `ApiError`, status 400, with what is wrong where."""
+    def from_web(self, request: ChatRequest) -> tuple[str, str] | None:
+        """The picture's URL, and its field, if it has to be fetched. Raises `ApiError`."""
+        _, _, url = self._turns(request)
+        return url if url and scheme_of(url[0]) in ("http", "https") else None
+
+    def understand(self, request: ChatRequest, fetched: bytes | None = None) -> Understood:
+        """fetched: the picture, if `from_web` names one. Raises `ApiError`, status 400, with what is wrong where."""
         for name, most in (("n", self.limits.answers), ("num_beams", self.limits.beams)):
             if getattr(request, name) > most:
                 raise ApiError(400, f"{name} is {getattr(request, name)}; this server takes at most {most}", name)
@@ -57,9 +62,7 @@ class Prompts:
             raise self._too_long("the prompt", "far more")
         picture = None
         if url:
-            if not self.speaker.model.family.sees:
-                raise ApiError(400, f"{url[1]}: this model sees no pictures", url[1])
-            picture = self.sources.picture(*url)
+            picture = self.sources.picture(*url, fetched)
         try:
             prompt = self.speaker.prompter.prompt(turns, picture, "", system=system)
         except BadRow as fault:
@@ -92,6 +95,8 @@ class Prompts:
                 where = f"{field}.content[{place}].image_url.url"
                 if says_how or turns or url:
                     raise ApiError(400, f"{where}: one picture is taken, in the user's first message", where)
+                if not self.speaker.model.family.sees:
+                    raise ApiError(400, f"{where}: this model sees no pictures", where)
                 url = part.image_url.url, where
             text = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
             if says_how:

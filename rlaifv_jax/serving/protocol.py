@@ -59,8 +59,11 @@ class ImagePart(_Fields):
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
+KINDS = ("<text>", "<parts>")
+
+
 def _kind(content: Any) -> str:
-    return "<parts>" if isinstance(content, list) else "<text>"
+    return KINDS[isinstance(content, list)]
 
 
 class Message(_Fields):
@@ -193,7 +196,7 @@ def _of_validation(error: ValidationError) -> ApiError:
     for number, step in enumerate(places):
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not step.startswith("<") and places[max(number - 2, 0)] != "<parts>":  # names of kinds, not of fields
+        elif step not in KINDS and places[max(number - 2, 0)] != "<parts>":  # names of kinds, not of fields
             path += f".{step}" if path else step
     path = re.sub(r"[^\w.\[\]-]", "?", path)[:200]  # what the client calls its fields, made harmless
     said = "this server does not support it" if first["type"] == "extra_forbidden" else first["msg"]

@@ -4,6 +4,8 @@ import base64
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 from rlaifv_jax import Chat
 from rlaifv_jax.parallel import make_mesh
 from rlaifv_jax.serve import listen
+from tests import world
 from tests.sampling.talker import QUESTIONS, Talker, pictures
 from tests.serving.running import NAME, Running, question, running
 from tests.serving.test_protocol import ANY, NAMES
@@ -343,3 +346,55 @@ def test_a_port_that_is_taken() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="Address already in use"):
         listen("127.0.0.1", taken.getsockname()[1])
+    with listen("127.0.0.1", 0) as first, pytest.raises(UserError, match="Address already in use"):
+        listen("127.0.0.1", first.getsockname()[1])
+    with listen("127.0.0.1", 0) as first, socket.create_connection(first.getsockname()):
+        pass  # whoever reads the address can go there
+
+
+def test_sigterm_before_it_serves_and_right_behind_its_first_line(talker: Talker, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rlaifv_jax.serve", "--model", talker.folder, "--port", "0", "--slots", "1"]
+    for wait in (2.0, 5.0, None):
+        with open(tmp_path / "log", "w+b") as log:
+            process = subprocess.Popen([*map(str, command)], stderr=log, env=world.environment())
+            try:
+                if wait is None:
+                    world.wait_until(lambda: b"serving" in (tmp_path / "log").read_bytes(), 120)
+                else:
+                    time.sleep(wait)
+                process.send_signal(signal.SIGTERM)
+                # It may not have come to listening to signals yet.
+                assert process.wait(20) in ((0, -signal.SIGTERM) if wait else (0,))
+            finally:
+                process.kill()
+        assert b"Traceback" not in (tmp_path / "log").read_bytes()
+
+
+def test_who_is_slow_to_send(talker: Talker, tmp_path: Path) -> None:
+    """When the grace is over there is an answer for those who have sent half a request, and no traceback."""
+    with running(talker.folder, tmp_path, "--grace", "1") as server:
+        place = urlsplit(server.url)
+        assert place.hostname
+        assert place.port
+        with socket.create_connection((place.hostname, place.port), 60) as client:
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: 500\r\n\r\n{{".encode())
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            reply = b"".join(iter(lambda: client.recv(1 << 16), b""))
+        assert reply.startswith(b"HTTP/1.1 503")
+        assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["message"] == "the server ends"
+        assert server.process.wait(60) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_keys_of_other_alphabets(talker: Talker, tmp_path: Path) -> None:
+    with running(talker.folder, tmp_path, RLAIFV_API_KEY="schlüssel") as server:
+        for scheme, key, status in (
+            ("Bearer", "schlüssel", 200),
+            ("bearer", "schlüssel", 200),
+            ("", "schlüssel", 401),
+            ("Bearer", "x", 401),
+        ):
+            headers = {"Authorization": f"{scheme} {key}".strip().encode()}
+            assert httpx.get(f"{server.url}models", headers=headers).status_code == status

@@ -5,6 +5,8 @@ import io
 import os
 import socket
 import threading
+import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import pytest
 from PIL import Image
 
 from rlaifv_jax.serving import remote
-from rlaifv_jax.serving.pictures import Sources
+from rlaifv_jax.serving.pictures import Sources, scheme_of
 from rlaifv_jax.serving.protocol import ApiError
+from rlaifv_jax.serving.remote import Halt
 
 CLOSED = Sources(web=False, folder=None, most_bytes=1 << 20, most_pixels=10_000, seconds=2.0)
 
@@ -29,9 +32,15 @@ def url(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
+def look(sources: Sources, address: str, field: str = "x") -> Image.Image:
+    """As the server does."""
+    fetched = sources.fetched(address, field, Halt()) if scheme_of(address) in ("http", "https") else None
+    return sources.picture(address, field, fetched)
+
+
 def refused(sources: Sources, address: str, message: str) -> None:
     with pytest.raises(ApiError, match=message) as found:
-        sources.picture(address, "messages[0].content[0].image_url.url")
+        look(sources, address, "messages[0].content[0].image_url.url")
     assert found.value.status == 400
     assert found.value.param == "messages[0].content[0].image_url.url"
 
@@ -126,6 +135,8 @@ def test_files_below_a_directory_only(tmp_path: Path) -> None:
                 "fe80::1",
                 "fe80::1%eth0",
                 "fc00::1",
+                "fec0::1",
+                "3fff::1",
                 "ff02::1",
                 "::ffff:127.0.0.1",
                 "::ffff:10.0.0.1",
@@ -176,7 +187,9 @@ class Web:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data)
+                for number in range(100 if "Drip" in headers else 1):
+                    time.sleep(0.2 * bool(number))
+                    self.wfile.write(data)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -213,9 +226,22 @@ OPEN = Sources(web=True, folder=None, most_bytes=1 << 20, most_pixels=10_000, se
 
 def test_pictures_of_the_web_by_the_address_that_was_checked(web: Web) -> None:
     web.replies = [(302, {"Location": "/b.png"}, b""), (200, {}, png(4, 5))]
-    assert OPEN.picture("http://pictures.example/a.png?x=1", "x").size == (4, 5)
+    assert look(OPEN, "http://pictures.example/a.png?x=1").size == (4, 5)
     assert web.connected == ["93.184.216.34"] * 2  # numbers, never names
     assert web.looked_up == ["pictures.example"] * 2
+
+
+def test_who_goes_away_ends_what_is_fetched(web: Web) -> None:
+    patient = replace(OPEN, seconds=60.0)
+    web.replies = [(200, {"Drip": "1"}, b"x")]
+    halt, begun = Halt(), time.monotonic()
+    timer = threading.Timer(0.3, halt)
+    timer.start()
+    for _ in range(2):  # while it is waited for, and before
+        with pytest.raises(ApiError):
+            patient.fetched("http://pictures.example/a.png", "x", halt)
+    assert time.monotonic() - begun < 3
+    assert not web.replies
 
 
 def test_what_the_web_may_not_do(web: Web) -> None:

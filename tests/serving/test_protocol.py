@@ -84,6 +84,7 @@ def test_neutral_values_and_nothing_near_them() -> None:
         ),
         ({"model": 3}, "model"),
         ({"a\nb\x1b[31m": 1}, "a?b?[31m"),
+        ({"<script>": 1}, "?script?"),
     ],
 )
 def test_the_field_at_fault_is_named(change: dict[str, Any], param: str) -> None:
