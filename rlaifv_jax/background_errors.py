@@ -1,7 +1,8 @@
 """Errors of threads that write checkpoints: raised where they matter, and not told three times before.
 
 Orbax logs a failed write with its traceback in the thread that wrote, in the one that waited and in the one that asks,
-Python prints those that end a thread, and then the error is raised. Only what is raised is of use.
+Python prints those that end a thread, asyncio those of further arrays, of which one has been raised already, and then
+the error is raised. Only what is raised is of use.
 """
 
 import logging
@@ -14,6 +15,10 @@ from typing import Any
 
 def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
+
+
+def _is_asked_for(record: logging.LogRecord) -> bool:
+    return "never retrieved" not in record.getMessage()
 
 
 @contextmanager
@@ -32,8 +37,10 @@ def raised_only() -> Iterator[None]:
             unraisable(args)
 
     log.addFilter(_is_news)
+    logging.getLogger("asyncio").addFilter(_is_asked_for)
     threading.excepthook, sys.unraisablehook = ended, ignored
     yield
     # Not where it ends by an error: the process ends, and what is still being written breaks off on its way.
     threading.excepthook, sys.unraisablehook = in_threads, unraisable
     log.removeFilter(_is_news)
+    logging.getLogger("asyncio").removeFilter(_is_asked_for)
