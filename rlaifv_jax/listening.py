@@ -22,6 +22,9 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError:
         found.close()
         raise
+    except OverflowError as error:  # a port beyond 65535
+        found.close()
+        raise OSError(str(error)) from None
     return found
 
 

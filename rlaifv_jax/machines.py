@@ -36,7 +36,7 @@ def note_machine(output_dir: epath.Path, step: int) -> None:
 
 def read_machines(output_dir: epath.Path) -> list[dict[str, Any]] | None:
     """The starts of a run; None where there is no such file, or a kill has torn it."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads((output_dir / FILE).read_text())
         if isinstance(found, list) and all(isinstance(start, dict) for start in found):
             return found

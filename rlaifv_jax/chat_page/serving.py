@@ -9,7 +9,7 @@ from typing import Any
 
 from rlaifv_jax.cli import say
 from rlaifv_jax.errors import UserError
-from rlaifv_jax.listening import AT_HOME
+from rlaifv_jax.listening import AT_HOME, bound
 
 HOST, PORT = "127.0.0.1", 7860
 LARGEST = "25mb"  # of a picture's file
@@ -42,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--check", metavar="FILE", default="", help="how the labeler is asked, as score.prompt there")
     group.add_argument("--host", default=HOST, help="address to serve at; there is no password (default: %(default)s)")
-    group.add_argument("--port", type=int, default=PORT, help="default: %(default)s")
+    group.add_argument("--port", type=int, default=PORT, help="0 takes any that is free (default: %(default)s)")
 
 
 def serve(given: argparse.Namespace) -> None:
@@ -104,6 +104,8 @@ def launch(blocks: Any, host: str, port: int) -> str:
     from rlaifv_jax.pages import HERE
 
     try:
+        with bound(host, port) as free:  # which gradio cannot find by itself
+            port = free.getsockname()[1]
         return blocks.launch(
             server_name=host,
             server_port=port,

@@ -80,7 +80,7 @@ def read_columns(run: Place) -> dict[str, Column]:
             for key, value in line.items():
                 if value is None or isinstance(value, int | float):
                     steps[key].append(step)
-                    values[key].append(np.nan if value is None else float(value))
+                    values[key].append(float(value) if is_number(value) else np.nan)
     columns = {name: (np.array(steps[name], np.float64), np.array(values[name], np.float64)) for name in values}
     wait, whole = columns.get("data_wait_per_step"), columns.get("seconds_per_step")
     if wait and whole and len(wait[0]) == len(whole[0]):

@@ -10,7 +10,7 @@ from rlaifv_jax.pages import number
 from rlaifv_jax.report.about import Table
 from rlaifv_jax.report.charts import Chart, Line
 from rlaifv_jax.report.find import Place
-from rlaifv_jax.report.reading import is_number, read_object
+from rlaifv_jax.report.reading import Json, is_number, read_object
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,26 @@ def read_evaluations(places: Sequence[Place]) -> list[Metric]:
     found = []
     for place in places:
         scores = read_object(place.directory / "scores.json")
-        values, intervals = scores.get("metrics") or {}, scores.get("intervals") or {}
-        better = scores.get("higher_is_better") or {}
-        for name in scores.get("headline") or []:
+        values, intervals, better = (_object(scores, name) for name in ("metrics", "intervals", "higher_is_better"))
+        items = int(scores["n"]) if is_number(scores.get("n")) else 0
+        headline = scores.get("headline")
+        for name in headline if isinstance(headline, list) else ():
             if is_number(values.get(name)):
                 ends = intervals.get(name)
-                interval = (ends[0], ends[1]) if isinstance(ends, list) and all(map(is_number, ends)) else None
+                interval = (
+                    (ends[0], ends[1])
+                    if isinstance(ends, list) and len(ends) == 2 and all(map(is_number, ends))
+                    else None
+                )
                 way = {"True": "higher", "False": "lower"}.get(str(better.get(name)), "")
                 title = str(scores.get("title") or scores.get("benchmark") or "Evaluation")
-                found.append(Metric(place.name, title, name, values[name], interval, way, int(scores.get("n") or 0)))
+                found.append(Metric(place.name, title, name, values[name], interval, way, items))
     return found
+
+
+def _object(scores: Json, name: str) -> Json:
+    found = scores.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def table(metrics: Sequence[Metric]) -> Table | None:

@@ -197,10 +197,14 @@ KEPT = ("claims that were rejected",)  # which is no reason to drop anything
 
 def filters(found: Sequence[Feedback]) -> list[Filter]:
     """Every count of the reports that is not 0 everywhere, as the stage `pairs` has told them."""
-    reports = [each.report.get("counts") or {} for each in found]
+    reports = [_counts(each.report.get("counts")) for each in found]
     names = dict.fromkeys(name for report in reports for name in report)
     rows = [Filter(name, [report.get(name) for report in reports], name not in (*TOTALS, *KEPT)) for name in names]
     return [row for row in rows if any(row.counts)]
+
+
+def _counts(told: object) -> dict[str, int]:
+    return {name: int(count) for name, count in told.items() if is_number(count)} if isinstance(told, dict) else {}
 
 
 def texts_of(record: Json) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from etils import epath
 
 from rlaifv_jax.errors import UserError
+from rlaifv_jax.places import is_remote
 
 # Folders of a run that hold no other run, and may be large.
 INSIDE = ("cache", "checkpoints", "parts", "pictures", "profile", "reference", "tensorboard", "weights")
@@ -46,14 +47,21 @@ def find(directory: str) -> Found:
     Raises:
       UserError: it is not there, or nothing of all this is in it.
     """
+    remote = is_remote(directory)
+    if remote and not directory.startswith("gs://"):
+        raise UserError(f"{directory}: runs are read from this machine's disks and from gs://; copy it to one of these")
     root = epath.Path(directory)
     try:
-        if not root.is_dir():
+        if remote:
+            next(iter(root.iterdir()), None)  # tells why not, where `is_dir` says only that
+        elif not root.is_dir():
             raise UserError(f"{directory}: there is no such directory; name that of a run (its output_dir)")
         found = Found(root)
         for place in _walk(root, DEEPEST):
             _look(found, place)
     except OSError as error:
+        if remote:
+            raise  # see places.fault
         raise UserError(f"{directory} cannot be read ({error.strerror or error}); check its rights") from None
     if not (found.runs or found.rounds or found.feedback or found.evaluations):
         raise UserError(

@@ -110,7 +110,7 @@ def stages(summary: Json) -> list[Chart]:
     """Of a demo: rates on scenes that nobody has seen, from model to model."""
     models = {name.replace("_", " "): values for name, values in _objects(summary.get("stages"))}
     charts = []
-    count = summary.get("held_out_scenes") or 0
+    count = _scenes(summary)
     for name, (title, of_answers, main) in KNOWN.items():
         if models and all(is_number(values.get(name)) for values in models.values()):
             values = [float(each[name]) for each in models.values()]
@@ -124,7 +124,7 @@ def stages(summary: Json) -> list[Chart]:
 
 def best_of_n(summary: Json) -> list[Chart]:
     """Of a demo: rates of the best of N answers, by way of choosing."""
-    count = summary.get("held_out_scenes") or 0
+    count = _scenes(summary)
     ways = [(way, values) for way, values in _objects(summary.get("best_of_n")) if all(map(is_number, values.values()))]
     if not ways:
         return []
@@ -143,6 +143,11 @@ def best_of_n(summary: Json) -> list[Chart]:
         "likeliest, which is what the charts by model show."
     )
     return [Chart("Answers with a false claim, best of N", "N", tuple(lines), (), True, note, logarithmic=True)]
+
+
+def _scenes(summary: Json) -> int:
+    count = summary.get("held_out_scenes")
+    return int(count) if is_number(count) else 0
 
 
 def _objects(value: object) -> Iterator[tuple[str, Json]]:

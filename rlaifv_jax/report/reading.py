@@ -9,6 +9,7 @@ from etils import epath
 from rlaifv_jax.errors import UserError
 
 Json = dict[str, Any]
+LARGEST = 1e100
 
 
 def read_object(file: epath.Path) -> Json:
@@ -48,7 +49,8 @@ def read_lines(file: epath.Path, most: int | None = None) -> Iterator[Json]:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is one that can be reckoned with and drawn: neither infinite nor anywhere near float64's end."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST
 
 
 def _line(error: Exception) -> str:

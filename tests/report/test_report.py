@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rlaifv_jax.cli import guard
 from rlaifv_jax.errors import UserError
 from rlaifv_jax.report.__main__ import write_report
 from rlaifv_jax.report.about import duration
@@ -18,6 +19,7 @@ from rlaifv_jax.report.contents import read
 from rlaifv_jax.report.find import find, name_of
 from rlaifv_jax.report.hallucination import wilson
 from rlaifv_jax.report.reading import read_lines
+from tests.fake_gcs import Cloud
 from tests.report import runs
 from tests.report.runs import EVIL
 
@@ -209,6 +211,43 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, text: str, message: 
     (folder / file).write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=message):
         write_report(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("metrics.jsonl", '{"step": 1, "loss": ' + "9" * 400 + '}\n{"step": 2, "loss": 1}\n'),
+        ("metrics.jsonl", '{"step": 1, "loss": -1e308}\n{"step": 2, "loss": 1e308}\n{"step": 3, "loss": 1}\n'),
+        ("timing.jsonl", '{"step": 1, "goodput": ' + "9" * 400 + "}\n"),
+        ("machines.json", "[" * 100_000),
+        ("eval/scores.json", '{"headline": 5, "metrics": [1], "n": 1e999}'),
+        ("eval/scores.json", '{"headline": ["a"], "metrics": {"a": 1}, "intervals": {"a": [1]}, "n": "x"}'),
+    ],
+)
+def test_numbers_that_are_none_are_passed_over(tmp_path: Path, file: str, text: str) -> None:
+    folder = runs.training(tmp_path / "run")
+    runs.evaluation(folder / "eval", 30.0)
+    (folder / file).write_text(text)
+    assert Path(write_report(str(folder))).stat().st_size > 10_000
+
+
+def test_counts_that_are_no_numbers(tmp_path: Path) -> None:
+    folder = runs.rounds(tmp_path / "rounds")
+    for file in folder.rglob("pairs/report.json"):
+        told = json.loads(file.read_text())
+        file.write_text(json.dumps(told | {"counts": dict.fromkeys(told["counts"], "x")}))
+    assert not read(find(str(folder))).filters
+
+
+@pytest.mark.parametrize("address", ["GS://bucket/run", "s3://bucket/run", "foo://bucket/run"])
+def test_addresses_of_other_stores(address: str) -> None:
+    with pytest.raises(UserError, match=f"{address}: runs are read from this machine's disks and from gs://"):
+        find(address)
+
+
+def test_a_bucket_that_cannot_be_read(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard(lambda: find("gs://forbidden/run")) == 2
+    assert "does not have storage.objects" in capsys.readouterr().err
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
