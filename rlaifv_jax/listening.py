@@ -2,11 +2,12 @@
 
 import socket
 
+BACKLOG = 2048  # connections that nobody has taken yet, as uvicorn has it
 AT_HOME = ("127.0.0.1", "localhost", "::1")
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket at this address, which takes nobody yet. port: 0 for any that is free.
+    """A socket that listens at this address: who comes before it is served waits. port: 0 for any that is free.
 
     Raises:
       OSError: there is no such address, or it is taken.
@@ -19,6 +20,7 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
+        found.listen(BACKLOG)  # two can be bound to one port, where neither listens
     except OSError:
         found.close()
         raise

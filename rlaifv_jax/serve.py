@@ -28,7 +28,6 @@ from rlaifv_jax.sampling.flags import add_model_flags, check_counts, speaker_opt
 
 KEY = "RLAIFV_API_KEY"  # in the environment
 MEBI = 1 << 20
-BACKLOG = 2048  # connections that nobody has taken yet, as uvicorn has it
 LIBRARIES = ("uvicorn", "starlette", "pydantic", "prometheus_client")
 
 
@@ -116,11 +115,9 @@ def _end_at_once(*_: Any) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """See `bound`; who comes now waits. Raises `UserError`."""
+    """See `bound`. Raises `UserError`."""
     try:
-        found = bound(host, port)
-        found.listen(BACKLOG)  # two can be bound to one port, where neither listens
-        return found
+        return bound(host, port)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"--host {host} --port {port} cannot be had: {reason}; choose another") from None

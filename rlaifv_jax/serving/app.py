@@ -20,6 +20,7 @@ from starlette.routing import Route
 from rlaifv_jax.serving.beams import Beams
 from rlaifv_jax.serving.counters import CONTENT_TYPE, Counters
 from rlaifv_jax.serving.jobs import Job, Lost, Piece
+from rlaifv_jax.serving.pictures import is_web
 from rlaifv_jax.serving.prompts import Prompts
 from rlaifv_jax.serving.protocol import ApiError, ChatRequest, parse
 from rlaifv_jax.serving.remote import Halt
@@ -207,10 +208,11 @@ class _Answering:
     async def respond(self, asked: ChatRequest) -> Response:
         server = self.server
         prompts, fetched = server.prompts, None
-        if address := prompts.from_web(asked):
-            fetch = partial(prompts.sources.fetched, *address, self.halt)
+        said = prompts.said(asked)
+        if said.url and is_web(said.url[0]):
+            fetch = partial(prompts.sources.fetched, *said.url, self.halt)
             fetched = await self.loop.run_in_executor(server.fetchers, fetch)
-        found = await self.loop.run_in_executor(server.readers, prompts.understand, asked, fetched)
+        found = await self.loop.run_in_executor(server.readers, prompts.understand, asked, said, fetched)
         self.job = Job(
             found.prompt,
             found.settings,

@@ -51,7 +51,7 @@ class Sources:
 
     def _bytes(self, url: str) -> bytes:
         """Raises ValueError, with a message for the client."""
-        scheme = scheme_of(url)
+        scheme = _scheme(url)
         if scheme == "data":
             return _inline(url, self.most_bytes)
         if scheme == "file" and self.folder:
@@ -61,7 +61,12 @@ class Sources:
         raise ValueError(f"a data: URL in base64 is needed (data:image/png;base64,…){also}")
 
 
-def scheme_of(url: str) -> str:
+def is_web(url: str) -> bool:
+    """Whether the picture has to be fetched, see `Sources.fetched`."""
+    return _scheme(url) in ("http", "https")
+
+
+def _scheme(url: str) -> str:
     return url[:6].partition(":")[0].lower()
 
 

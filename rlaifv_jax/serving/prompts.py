@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -12,7 +12,7 @@ from rlaifv_jax.errors import UserError
 from rlaifv_jax.sampling.load import Speaker
 from rlaifv_jax.sampling.prompt import Prompt
 from rlaifv_jax.sampling.settings import COLDEST, Sampling
-from rlaifv_jax.serving.pictures import Sources, scheme_of
+from rlaifv_jax.serving.pictures import Sources
 from rlaifv_jax.serving.protocol import SYSTEM, ApiError, ChatRequest, ImagePart, TextPart
 
 TOO_LONG = "context_length_exceeded"
@@ -28,6 +28,14 @@ class Limits:
     new_tokens: int
     answers: int
     beams: int
+
+
+class Said(NamedTuple):
+    """system: the message that stands in place of the template's text. url: of the picture, with its field."""
+
+    system: str | None
+    turns: list[Turn]
+    url: tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -47,24 +55,22 @@ class Prompts:
     sources: Sources
     limits: Limits
 
-    def from_web(self, request: ChatRequest) -> tuple[str, str] | None:
-        """The picture's URL, and its field, if it has to be fetched. Raises `ApiError`."""
-        _, _, url = self._turns(request)
-        return url if url and scheme_of(url[0]) in ("http", "https") else None
-
-    def understand(self, request: ChatRequest, fetched: bytes | None = None) -> Understood:
-        """fetched: the picture, if `from_web` names one. Raises `ApiError`, status 400, with what is wrong where."""
+    def said(self, request: ChatRequest) -> Said:
+        """What can be told before any picture is looked at. Raises `ApiError`, status 400, with what is wrong where."""
         for name, most in (("n", self.limits.answers), ("num_beams", self.limits.beams)):
             if getattr(request, name) > most:
                 raise ApiError(400, f"{name} is {getattr(request, name)}; this server takes at most {most}", name)
-        system, turns, url = self._turns(request)
-        if sum(len(turn.text) for turn in turns) + len(system or "") > LETTERS * self.limits.longest_prompt:
+        said = self._said(request)
+        letters = sum(len(turn.text) for turn in said.turns) + len(said.system or "")
+        if letters > LETTERS * self.limits.longest_prompt:
             raise self._too_long("the prompt", "far more")
-        picture = None
-        if url:
-            picture = self.sources.picture(*url, fetched)
+        return said
+
+    def understand(self, request: ChatRequest, said: Said, fetched: bytes | None = None) -> Understood:
+        """said: of the request. fetched: its picture, if that is one of the web. Raises as `said`."""
+        picture = self.sources.picture(*said.url, fetched) if said.url else None
         try:
-            prompt = self.speaker.prompter.prompt(turns, picture, "", system=system)
+            prompt = self.speaker.prompter.prompt(said.turns, picture, "", system=said.system)
         except BadRow as fault:
             raise ApiError(400, f"messages: {fault.detail}", "messages") from None
         except UserError as error:
@@ -78,8 +84,7 @@ class Prompts:
         pictures = [None, Image.new("RGB", (64, 64))] if self.speaker.model.family.sees else [None]
         return [self.speaker.prompter.prompt("What is it?", picture, "") for picture in pictures]
 
-    def _turns(self, request: ChatRequest) -> tuple[str | None, list[Turn], tuple[str, str] | None]:
-        """The system message, what was said, and the URL of the picture with its field."""
+    def _said(self, request: ChatRequest) -> Said:
         system: str | None = None
         turns: list[Turn] = []
         url: tuple[str, str] | None = None
@@ -105,7 +110,7 @@ class Prompts:
                 turns.append(Turn("assistant" if message.role == "assistant" else "user", text))
         if len(turns) % 2 == 0:
             raise ApiError(400, "messages: the last one must be the user's", "messages")
-        return system, turns, url
+        return Said(system, turns, url)
 
     def _settings(self, request: ChatRequest, positions: int) -> Sampling:
         asked = request.max_tokens or request.max_completion_tokens

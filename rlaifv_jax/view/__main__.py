@@ -70,11 +70,9 @@ def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port < 2**16:
         raise UserError(f"--port is {port}; it must lie in 0 … 65535")
     try:
-        made = bound(host, port)
-        made.listen()  # who comes before the server is up waits
+        return bound(host, port)
     except OSError as error:
         raise refused(f"cannot listen on {host}, port {port}", error, "choose another --port") from None
-    return made
 
 
 def main() -> None:

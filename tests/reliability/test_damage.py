@@ -12,9 +12,7 @@ import pytest
 from tests import world
 
 STEPS = 6
-LIMIT = (
-    64 * 1024
-)  # bytes a file may have, where writing is to fail: fewer than the largest array takes, alone in a file
+LIMIT = 64 * 1024  # bytes a file may have, where writing is to fail: fewer than the largest array takes
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from rlaifv_jax.serving import remote
-from rlaifv_jax.serving.pictures import Sources, scheme_of
+from rlaifv_jax.serving.pictures import Sources, is_web
 from rlaifv_jax.serving.protocol import ApiError
 from rlaifv_jax.serving.remote import Halt
 
@@ -34,7 +34,7 @@ def url(data: bytes, kind: str = "image/png") -> str:
 
 def look(sources: Sources, address: str, field: str = "x") -> Image.Image:
     """As the server does."""
-    fetched = sources.fetched(address, field, Halt()) if scheme_of(address) in ("http", "https") else None
+    fetched = sources.fetched(address, field, Halt()) if is_web(address) else None
     return sources.picture(address, field, fetched)
 
 

@@ -213,7 +213,8 @@ def test_the_command_serves_until_it_is_interrupted(path: Path) -> None:
     [
         (
             ["nothing.parquet"],
-            "error: there is no nothing.parquet; give pairs (Parquet, JSONL, a directory or glob of it)",
+            "error: there is no nothing.parquet; give pairs (Parquet, JSONL, a directory or glob of it) or the "
+            "output_dir of rlaifv_jax.feedback, which of rounds is their round_1, round_2, …\n",
         ),
         (["DATA", "--port", "70000"], "error: --port is 70000; it must lie in 0 … 65535\n"),
         (["DATA", "--host", "no.such.host.invalid"], "error: cannot listen on no.such.host.invalid, port 0 ("),
